@@ -1,0 +1,59 @@
+"""tunesmith: base model + data -> tuned model -> GGUF -> Ollama -> Transformers.js, each step checked by the next."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tunesmith.artifact import Export as Export
+    from tunesmith.artifact import Model as Model
+    from tunesmith.artifact import Run as Run
+    from tunesmith.errors import Fault as Fault
+    from tunesmith.errors import TunesmithError as TunesmithError
+    from tunesmith.methods.full import Full as Full
+    from tunesmith.methods.lora import Lora as Lora
+    from tunesmith.objectives.sft import Sft as Sft
+    from tunesmith.objectives.uft import Uft as Uft
+    from tunesmith.recipe import Data as Data
+    from tunesmith.recipe import Options as Options
+    from tunesmith.recipe import Recipe as Recipe
+    from tunesmith.verbs.chat import chat as chat
+    from tunesmith.verbs.check import check as check
+    from tunesmith.verbs.export import export as export
+    from tunesmith.verbs.inspect import inspect as inspect
+    from tunesmith.verbs.plan import plan as plan
+    from tunesmith.verbs.run import run as run
+    from tunesmith.verbs.tune import tune as tune
+
+_HOME = {
+    "Data": "recipe",
+    "Export": "artifact",
+    "Fault": "errors",
+    "Full": "methods.full",
+    "Lora": "methods.lora",
+    "Model": "artifact",
+    "Options": "recipe",
+    "Recipe": "recipe",
+    "Run": "artifact",
+    "Sft": "objectives.sft",
+    "TunesmithError": "errors",
+    "Uft": "objectives.uft",
+    "chat": "verbs.chat",
+    "check": "verbs.check",
+    "export": "verbs.export",
+    "inspect": "verbs.inspect",
+    "plan": "verbs.plan",
+    "run": "verbs.run",
+    "tune": "verbs.tune",
+}
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first asked for, so that `import tunesmith` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tunesmith.{_HOME[name]}"), name)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from tunesmith.artifact import Variant
+from tunesmith.runtimes._contract import Opened
+from tunesmith.text.example import Ask
+from tunesmith.text.template import Text
+
+Verdict = Literal["yes", "no", "cannot_tell"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: the question, whom it was asked of, the verdict, what was measured and what was allowed."""
+
+    check: str
+    export: str
+    variant: str
+    runtime: str
+    verdict: Verdict
+    measured: float | str | None
+    bound: float | str | None
+    why: str
+
+    def as_json(self) -> Mapping[str, Any]:
+        """The same for programs; keys as `docs/json.md` promises."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a check finds, before it is said of which export and runtime."""
+
+    verdict: Verdict
+    measured: float | str | None
+    bound: float | str | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a check works on: the reference in torch and another runtime, both open, and what to ask them."""
+
+    text: Text
+    reference: Opened
+    other: Opened
+    takes_ids: bool
+    variant: Variant
+    asks: Sequence[Ask]
+    max_tokens: int = 48
+
+
+class Check(Protocol):
+    """Is it true that …?"""
+
+    asks: ClassVar[str]  # the question, as a person would ask it
+
+    def look(self, case: Case) -> Look:
+        """The answer, with what was measured."""

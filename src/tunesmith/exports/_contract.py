@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from tunesmith.artifact import Export, Model
+from tunesmith.errors import Fault
+from tunesmith.machine import Machine
+from tunesmith.weights.facts import BaseFacts
+
+
+class Exporter(Protocol):
+    """What files a runtime wants. Members are Parts of the recipe; their options are what a person may choose."""
+
+    kind: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]  # exports that are made first and handed to `write`
+    runtimes: ClassVar[tuple[str, ...]]  # the runtimes in which it is checked
+
+    def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
+        """Why a model of this architecture cannot be written: before training, from config and tokenizer files alone."""
+
+    def disk_bytes(self, facts: BaseFacts) -> int:
+        """An upper bound of what `write` leaves on the disk."""
+
+    def write(self, model: Model, made: Mapping[str, Export], into: Path) -> Export:
+        """Fill the empty folder `into`, which is renamed into its place afterwards, and say what is in it.
+
+        `made` holds the exports named in `needs`. The manifest is not written here.
+
+        Raises:
+            ExportError: with what the tool behind it said.
+        """

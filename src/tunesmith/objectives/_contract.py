@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from tunesmith.errors import Fault
+from tunesmith.text.example import Example, Tokens
+from tunesmith.text.template import Text
+
+
+class Objective(Protocol):
+    """Which tokens carry loss. Members are Parts of the recipe."""
+
+    kind: ClassVar[str]
+
+    def refuse(self, example: Example, text: Text) -> list[Fault]:
+        """Why this example cannot be learnt from under this objective; empty when it can."""
+
+    def weigh(self, example: Example, text: Text, max_length: int) -> list[Tokens]:
+        """The example as tokens with a loss weight each: one piece, or several of at most `max_length` for raw text."""

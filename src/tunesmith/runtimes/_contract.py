@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from tunesmith.artifact import Export
+from tunesmith.text.example import Ask, Prompt
+from tunesmith.text.template import Text
+
+
+@dataclass(frozen=True)
+class Found:
+    """Whether a runtime is here: its version and place, or how to get it."""
+
+    here: bool
+    version: str = ""
+    where: str = ""
+    get: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A greedy answer. `stopped` is True when the model ended it by itself, False when the limit cut it."""
+
+    text: str
+    stopped: bool
+    n_prompt_tokens: int
+    n_answer_tokens: int
+    seconds: float
+
+
+class Opened(Protocol):
+    """A model that is loaded and can be asked.
+
+    Each method may raise `CannotTell` where the runtime has no way to answer, and `RuntimeFault` where it failed.
+    """
+
+    def render(self, ask: Ask) -> str:
+        """The prompt as this runtime renders it, the generation prompt included; of a raw text, the text."""
+
+    def tokens(self, text: str) -> Sequence[int] | int:
+        """The token ids of a rendered prompt, as this runtime would feed them; or their number where it shows no ids.
+
+        A beginning-of-text token that the runtime itself would add is included.
+        """
+
+    def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
+        """Natural log-probabilities of the `top` likeliest next tokens after the prompt, by id.
+
+        Runtimes that take ids use `prompt.ids`, others `prompt.text`. Unscaled: temperature 1, nothing filtered.
+        """
+
+    def answer(self, ask: Ask, max_tokens: int) -> Answer:
+        """The greedy answer: temperature 0, no repetition penalty. Special tokens are left out of its text."""
+
+
+class Runtime(Protocol):
+    """How files are asked a question."""
+
+    kind: ClassVar[str]
+    takes_ids: ClassVar[bool]  # `logprobs` uses the ids, so that any position of an answer can be asked for
+
+    def present(self) -> Found:
+        """Whether it can be used on this machine. Fast: it loads nothing."""
+
+    def open(self, export: Export, variant: str, text: Text) -> AbstractContextManager[Opened]:
+        """Load one variant of an export; `text` is the tokenizer of the model it was made from.
+
+        Raises:
+            CannotTell: the runtime is not here; holds how to get it.
+            RuntimeFault: it is here and could not load the file.
+        """

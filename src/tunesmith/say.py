@@ -1,0 +1,123 @@
+"""Talk to the person: notes, warnings and progress. It goes to stderr; data goes to stdout.
+
+The rooms only call `note`, `warn` and `progress`. Who listens is chosen once by `hear`: the command line puts in a voice
+with bars, a program that embeds tunesmith may put in its own, and with nobody listening plain lines are printed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """A task that is under way."""
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Move on by `amount` of the total; `note` stands beside the bar, such as the last loss."""
+
+
+class Voice(Protocol):
+    """Who listens."""
+
+    def note(self, text: str) -> None:
+        """Worth knowing."""
+
+    def warn(self, text: str) -> None:
+        """Likely a slip."""
+
+    def start(self, label: str, total: float | None, unit: str) -> Bar:
+        """A task begins; `total` in `unit`, None when it is not known."""
+
+    def stop(self, bar: Bar, done: bool) -> None:
+        """The task ended; `done` is False when it was left by an exception."""
+
+
+class _PlainBar:
+    def __init__(self, label: str, total: float | None, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.at, self.said = 0.0, time.monotonic()
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        self.at += amount
+        if time.monotonic() - self.said > 10:
+            self.said = time.monotonic()
+            of = f" of {self.total:g}" if self.total is not None else ""
+            sys.stderr.write(f"{self.label}: {self.at:g}{of} {self.unit} {note}".rstrip() + "\n")
+
+
+class Plain:
+    """Lines to stderr; a task says something every ten seconds."""
+
+    def note(self, text: str) -> None:
+        """A line."""
+        sys.stderr.write(text + "\n")
+
+    def warn(self, text: str) -> None:
+        """A line that begins with `warning:`."""
+        sys.stderr.write(f"warning: {text}\n")
+
+    def start(self, label: str, total: float | None, unit: str) -> Bar:
+        """Says nothing yet: most tasks are short."""
+        return _PlainBar(label, total, unit)
+
+    def stop(self, bar: Bar, done: bool) -> None:
+        """Says nothing."""
+
+
+class Silent:
+    """Nobody listens."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+    def start(self, label: str, total: float | None, unit: str) -> Bar:
+        """A bar that nobody sees."""
+        return _SilentBar()
+
+    def stop(self, bar: Bar, done: bool) -> None:
+        """Nothing."""
+
+
+class _SilentBar:
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        pass
+
+
+_voice: Voice = Plain()
+
+
+def hear(voice: Voice) -> Voice:
+    """Put in who listens from now on; gives back who listened before."""
+    global _voice
+    before, _voice = _voice, voice
+    return before
+
+
+def note(text: str) -> None:
+    """Say something worth knowing."""
+    _voice.note(text)
+
+
+def warn(text: str) -> None:
+    """Say something that is likely a slip."""
+    _voice.warn(text)
+
+
+@contextmanager
+def progress(label: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
+    """A task that may take more than two seconds: `with progress("tune", 300, "steps") as bar: bar.advance(1)`."""
+    voice = _voice
+    bar = voice.start(label, total, unit)
+    done = False
+    try:
+        yield bar
+        done = True
+    finally:
+        voice.stop(bar, done)

@@ -1,0 +1,50 @@
+"""What is learnt from or asked: a conversation or a raw text, before it is words of a template or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Message = Mapping[str, Any]
+"""One turn as chat templates take it: role, content, and where present name, tool_calls, tool_call_id."""
+
+Ask = Sequence[Message] | str
+"""What a runtime is asked: the turns so far, or the beginning of a raw text."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: either a conversation or a raw text.
+
+    `learn` says for each message whether it may carry loss (an assistant turn whose `weight` is not 0).
+    `file` and `line` (from 1) say where it came from.
+    """
+
+    messages: tuple[Message, ...] = ()
+    learn: tuple[bool, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    text: str = ""
+    file: str = ""
+    line: int = 0
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is a conversation."""
+        return bool(self.messages)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An example as numbers: `ids` (T,) and the loss weight of each as a target (T,), in [0, 1]."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is given before it answers: the rendered text, and its token ids (T,)."""
+
+    text: str
+    ids: tuple[int, ...]

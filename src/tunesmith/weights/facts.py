@@ -1,0 +1,117 @@
+"""What can be known of a model from its small files: config, tokenizer, chat template. No weight is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import Fault, SourceError
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """A model as its folder of small files tells it.
+
+    `folder` holds config.json and the tokenizer's files; the weights may be elsewhere, or nowhere yet.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, folder: Path, name: str = "") -> BaseFacts:
+        """The facts of a folder.
+
+        Raises:
+            SourceError: `source/no-config`, when config.json is missing or unreadable.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                Fault("source/no-config", f"config.json cannot be read: {error}", fix="give a Hugging Face model folder", file=str(folder))
+            ) from None
+        return cls(name or str(folder), folder, config)
+
+    @property
+    def model_type(self) -> str:
+        """The config's `model_type`, such as `llama`."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def architecture(self) -> str:
+        """The class that generates text, such as `LlamaForCausalLM`."""
+        return str((self.config.get("architectures") or [""])[0])
+
+    @property
+    def text_config(self) -> Mapping[str, Any]:
+        """The part of the config that describes the language model."""
+        inner = self.config.get("text_config")
+        return inner if isinstance(inner, Mapping) else self.config
+
+    @property
+    def context(self) -> int:
+        """Tokens the model can attend to."""
+        return int(self.text_config.get("max_position_embeddings") or 2048)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding, V."""
+        return int(self.text_config["vocab_size"])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D."""
+        return int(self.text_config["hidden_size"])
+
+    @property
+    def n_layers(self) -> int:
+        """Decoder layers L."""
+        return int(self.text_config["num_hidden_layers"])
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding itself."""
+        from transformers import AutoConfig
+
+        return bool(AutoConfig.from_pretrained(self.folder).get_text_config().tie_word_embeddings)
+
+    @cached_property
+    def linear_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer by its name in the model, the head included; from an empty model."""
+        from torch import nn
+
+        from tunesmith.weights.load import empty
+
+        return {
+            name: (module.in_features, module.out_features)
+            for name, module in empty(self.folder).named_modules()
+            if isinstance(module, nn.Linear)
+        }
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """Weights of the model, tied ones counted once."""
+        from tunesmith.weights.load import empty
+
+        return sum(weight.numel() for weight in empty(self.folder).parameters())
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template; None for a model that has none."""
+        file = self.folder / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        try:
+            tree = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        template = tree.get("chat_template")
+        if isinstance(template, list):  # the older form: several, by name
+            template = {one["name"]: one["template"] for one in template}.get("default")
+        return template if isinstance(template, str) else None
