@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from tunesmith.artifact import Variant
 from tunesmith.runtimes._contract import Opened
-from tunesmith.text.example import Ask
+from tunesmith.text.example import Ask, Prompt
 from tunesmith.text.template import Text
 
 Verdict = Literal["yes", "no", "cannot_tell"]
@@ -40,17 +40,34 @@ class Look:
     why: str = ""
 
 
+class Reference(Opened, Protocol):
+    """The model in torch, which also gives the ids of its greedy answer."""
+
+    def greedy(self, prompt: Prompt, max_tokens: int) -> Sequence[int]:
+        """The ids of the greedy answer, its end token included where it ended by itself."""
+
+
 @dataclass(frozen=True)
 class Case:
     """What a check works on: the reference in torch and another runtime, both open, and what to ask them."""
 
     text: Text
-    reference: Opened
+    reference: Reference
     other: Opened
     takes_ids: bool
     variant: Variant
+    n_layers: int
     asks: Sequence[Ask]
-    max_tokens: int = 48
+    max_tokens: int
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the weights were rounded so far that other answers may be right."""
+        return self.variant.precision in ("8bit", "4bit")
+
+    def answer_ids(self, prompt: Prompt) -> Sequence[int]:
+        """The ids of the reference's greedy answer."""
+        return self.reference.greedy(prompt, self.max_tokens)
 
 
 class Check(Protocol):

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tunesmith.checks._bounds import QUANTISED, logprob_bound
+from tunesmith.checks._contract import Case, Look
+from tunesmith.checks._positions import best, lead, positions
+from tunesmith.text.example import Ask, Prompt
+
+TOP = 10
+
+
+class SameAnswer:
+    """The greedy answer is the same text.
+
+    For weights kept as they are, every answer must be equal; one that parts from the reference at a place where the
+    reference itself is undecided within rounding counts as equal. For quantised weights: how often the
+    likeliest next token is the reference's, along its own answers.
+    """
+
+    kind: ClassVar[str] = "same_answer"
+    asks: ClassVar[str] = "is the greedy answer the same?"
+
+    def look(self, case: Case) -> Look:
+        """Compares answers."""
+        return _by_agreement(case) if case.quantised else _by_text(case)
+
+
+def _by_text(case: Case) -> Look:
+    wrong, ties = [], 0
+    for ask in case.asks:
+        wanted = case.reference.answer(ask, case.max_tokens).text
+        seen = case.other.answer(ask, case.max_tokens).text
+        if seen.strip() == wanted.strip():
+            continue
+        if _is_tie(case, ask, seen):
+            ties += 1
+        else:
+            wrong.append(f"should be {wanted[:60]!r}, is {seen[:60]!r}")
+    n = len(case.asks)
+    why = wrong[0] if wrong else f"{ties} of them parted at a tie" if ties else ""
+    return Look("no" if wrong else "yes", f"{n - len(wrong)} of {n}", f"{n} of {n}", why)
+
+
+def _is_tie(case: Case, ask: Ask, seen: str) -> bool:
+    """Whether the reference was undecided at the token where the other answer parts from it."""
+    prompt = case.text.prompt(ask)
+    answer = case.answer_ids(prompt)
+    n = 0
+    while n < len(answer) and seen.startswith(case.text.decode(answer[: n + 1])):
+        n += 1
+    here = Prompt(prompt.text, (*prompt.ids, *answer[:n]))
+    return lead(case.reference.logprobs(here, TOP)) <= 2 * logprob_bound(case.variant.precision, case.n_layers)
+
+
+def _by_agreement(case: Case) -> Look:
+    bound = QUANTISED[case.variant.precision].agreement
+    places = positions(case)
+    agreed = sum(best(case.reference.logprobs(place, TOP)) == best(case.other.logprobs(place, TOP)) for place in places)
+    share = agreed / len(places)
+    why = f"likeliest token the same at {agreed} of {len(places)} places"
+    return Look("yes" if share >= bound else "no", round(share, 4), bound, why)
