@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import needs
+
+NOBODY = "127.0.0.1:9"  # nobody listens there: no test talks to a server of the person who runs it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Where nothing may be skipped, a skip is a failure that says what was missing."""
+    report = yield
+    _no_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """The same for files that skip themselves as they are read."""
+    report = yield
+    _no_skip(report)
+    return report
+
+
+def _no_skip(report: Any) -> None:
+    if not report.skipped or hasattr(report, "wasxfail") or not os.environ.get(needs.NO_SKIP):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if needs.MAY_BE_ABSENT in reason and not os.environ.get("CI"):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"skipped, and nothing may be skipped here: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _nobody_elses_ollama(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "ollama_server" not in request.fixturenames:
+        monkeypatch.setenv("OLLAMA_HOST", NOBODY)
+
+
+@pytest.fixture(scope="session")
+def ollama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[needs.OllamaServer]:
+    """A real Ollama on a free port of 127.0.0.1, with models of its own; OLLAMA_HOST names it in tests that ask for it."""
+    binary = needs.ollama_binary()
+    if binary is None:
+        pytest.skip(f"Ollama is missing; to get it, {needs.GET_ALL}")
+    folder = tmp_path_factory.mktemp("ollama")
+    before = os.environ.get("OLLAMA_HOST")
+    with _serving(binary, folder) as server:
+        os.environ["OLLAMA_HOST"] = server.host
+        yield server
+    os.environ.pop("OLLAMA_HOST")
+    if before is not None:
+        os.environ["OLLAMA_HOST"] = before
+
+
+class _serving:
+    def __init__(self, binary: Path, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        self.folder = folder
+        empty = folder / "empty"  # Ollama searches the current folder for binaries of its own
+        empty.mkdir()
+        settings = {
+            "OLLAMA_HOST": self.host,
+            "OLLAMA_MODELS": str(folder / "models"),
+            "OLLAMA_MAX_LOADED_MODELS": "1",
+            "OLLAMA_NUM_PARALLEL": "1",
+            "HOME": str(folder),
+        }
+        self.log = (folder / "server.log").open("w")
+        self.process = subprocess.Popen(
+            [binary, "serve"], cwd=empty, env={**os.environ, **settings}, stdout=self.log, stderr=subprocess.STDOUT
+        )
+
+    def __enter__(self) -> needs.OllamaServer:
+        for _ in range(300):
+            version = _version(self.host)
+            if version:
+                return needs.OllamaServer(self.host, version, self.folder)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        self.__exit__()
+        raise RuntimeError("Ollama did not start:\n" + (self.folder / "server.log").read_text()[-2000:])
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def _version(host: str) -> str:
+    import json
+
+    try:
+        with urllib.request.urlopen(f"http://{host}/api/version", timeout=2) as reply:
+            return str(json.load(reply)["version"])
+    except (urllib.error.URLError, OSError, ValueError):
+        return ""
