@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from tunesmith.artifact import Export
+from tunesmith.errors import CannotTell, Fault, RuntimeFault
+from tunesmith.runtimes._contract import Answer, Found
+from tunesmith.text.example import Ask, Prompt
+from tunesmith.text.template import Text
+
+GET = "pip install 'tunesmith[gguf]'"
+GREEDY: Mapping[str, Any] = {
+    "temperature": 0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+    "cache_prompt": False,
+    "post_sampling_probs": False,
+}
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """llama.cpp, from the `xllamacpp` wheel, in a process of its own: an abort inside it does not end ours."""
+
+    kind: ClassVar[str] = "llama_cpp"
+    takes_ids: ClassVar[bool] = True
+
+    n_context: int = 4096
+    """Tokens of prompt and answer together; more takes more memory."""
+
+    def present(self) -> Found:
+        """Whether the wheel is installed; nothing of it is loaded."""
+        spec = importlib.util.find_spec("xllamacpp")
+        if spec is None:
+            return Found(False, get=GET)
+        return Found(True, importlib.metadata.version("xllamacpp"), where=str(spec.origin))
+
+    @contextmanager
+    def open(self, export: Export, variant: str, text: Text) -> Iterator[OpenedLlamaCpp]:
+        """Load one GGUF of an export.
+
+        Raises:
+            CannotTell: the wheel is not installed.
+            RuntimeFault: `runtime/cannot-load`, when llama.cpp refuses the file; holds its own words.
+        """
+        found = self.present()
+        if not found.here:
+            raise CannotTell(f"xllamacpp is not installed; get it with: {found.get}")
+        with serving(export.variants[variant].path, self.n_context) as server:
+            yield OpenedLlamaCpp(server, text)
+
+
+@dataclass(frozen=True)
+class Server:
+    """llama.cpp's own HTTP server, on this machine alone."""
+
+    address: str
+    key: str
+    model: Path
+    log: IO[bytes]
+
+    def ask(self, path: str, body: Mapping[str, Any], timeout_s: float = 600) -> dict[str, Any]:
+        """The reply to a request.
+
+        Raises:
+            RuntimeFault: `runtime/failed`, with what the server said; `runtime/died` when it is gone.
+        """
+        request = urllib.request.Request(
+            self.address + path,
+            data=json.dumps(dict(body)).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"},
+        )
+        try:
+            with _direct().open(request, timeout=timeout_s) as reply:
+                return dict(json.load(reply))
+        except urllib.error.HTTPError as error:
+            said = _message(error.read())
+            raise RuntimeFault(
+                Fault("runtime/failed", f"llama.cpp refused the question: {said}", fix=_cure(said), file=str(self.model))
+            ) from None
+        except OSError as error:
+            raise RuntimeFault(
+                Fault(
+                    "runtime/died",
+                    f"llama.cpp stopped answering: {error}; its last words: {_last_words(self.log)}",
+                    fix="ask for less at once, or close other programs if memory is short",
+                    file=str(self.model),
+                )
+            ) from None
+
+
+def _direct() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would not find this machine
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")[:300]
+
+
+def _cure(said: str) -> str:
+    if "context" in said:
+        return "ask with a shorter conversation"
+    return "open the file with llama-server to see the same message, and export it anew"
+
+
+def _last_words(log: IO[bytes]) -> str:
+    """The end of what llama.cpp wrote, on one line."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
+    telling = [line for line in lines if " E " in line or "error" in line.lower()] or lines
+    return " / ".join(line.split(" E ")[-1].strip() for line in telling[-3:]) or "nothing"
+
+
+@contextmanager
+def serving(model: Path, n_context: int) -> Iterator[Server]:
+    """A server with one model; it ends with the block, or with this process, however that ends.
+
+    Raises:
+        RuntimeFault: `runtime/cannot-load`.
+    """
+    key = secrets.token_hex(16)
+    asked = json.dumps({"model": str(model.resolve()), "n_context": n_context, "key": key})
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tunesmith.runtimes._llama_cpp_server", asked],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            line = child.stdout.readline()
+            if not line:
+                child.wait()
+                raise RuntimeFault(
+                    Fault(
+                        "runtime/cannot-load",
+                        f"llama.cpp cannot load this file: {_last_words(log)}",
+                        fix="export it anew; if it was made elsewhere, update xllamacpp: pip install -U xllamacpp",
+                        file=str(model),
+                    )
+                )
+            yield Server(json.loads(line)["address"], key, model, log)
+        finally:
+            child.stdin.close()
+            child.stdout.close()
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+class OpenedLlamaCpp:
+    """A GGUF that is loaded in llama.cpp."""
+
+    def __init__(self, server: Server, text: Text) -> None:
+        self.server, self.text = server, text
+
+    def render(self, ask: Ask) -> str:
+        """The prompt as llama.cpp's own Jinja renders the template in the file."""
+        if isinstance(ask, str):
+            return ask
+        reply = self.server.ask("/apply-template", {"messages": [dict(message) for message in ask]})
+        return str(reply["prompt"])
+
+    def tokens(self, text: str) -> Sequence[int]:
+        """The ids of a rendered prompt: marks are read as tokens, and what the file says is added is added."""
+        reply = self.server.ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return [int(one) for one in reply["tokens"]]
+
+    def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
+        """Natural log-probabilities of the `top` likeliest next tokens, by id, before any sampling."""
+        body = {**GREEDY, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": top, "ignore_eos": True}
+        reply = self.server.ask("/completion", body)
+        first = reply["completion_probabilities"][0]
+        return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
+
+    def answer(self, ask: Ask, max_tokens: int) -> Answer:
+        """The greedy answer, with the tokens of the rendered prompt given as they are."""
+        ids = self.tokens(self.render(ask))
+        reply = self.server.ask("/completion", {**GREEDY, "prompt": ids, "n_predict": max_tokens})
+        timings = reply["timings"]
+        return Answer(
+            text=str(reply["content"]),
+            stopped=reply["stop_type"] == "eos",
+            n_prompt_tokens=len(ids),
+            n_answer_tokens=int(reply["tokens_predicted"]),
+            seconds=(timings["prompt_ms"] + timings["predicted_ms"]) / 1000,
+        )
