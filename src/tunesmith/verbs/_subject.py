@@ -34,11 +34,11 @@ class Subject:
 def subject_of(what: str | Path | Run, *, base: str | None = None, into: Path | None = None) -> Subject:
     """The model that is meant.
 
-    A run has its exports in its own folder; for what someone else trained, they go to `runs/NAME` unless `into` is given.
-    An adapter is merged there first, once.
+    A run has its exports in its own folder; those of what someone else trained go to `runs/NAME` unless `into` is
+    given. An adapter is merged there first, once.
 
     Raises:
-        ArtifactError: `artifact/missing`, `artifact/unfinished`, `artifact/not-a-model`, or what is wrong with an adapter.
+        ArtifactError: `artifact/missing`, `artifact/unfinished`, `artifact/not-a-model`, or an adapter's faults.
         SourceError: the adapter's base cannot be had.
     """
     from tunesmith.weights.merge import is_adapter

@@ -21,7 +21,9 @@ def chat(
     base: str | None = None,
     into: Path | None = None,
 ) -> Iterator[Opened]:
-    """The model, opened in a runtime: `with chat(run, runtime="llama_cpp") as model: model.answer(messages, 200)`.
+    """The model, opened in a runtime and ready to be asked.
+
+    `with chat("runs/demo", runtime="llama_cpp") as model: model.answer(messages, 200).text`
 
     Args:
         what: a run, a Hugging Face model folder, or a PEFT adapter folder.

@@ -25,8 +25,8 @@ FROM_DATA = 3  # held-out prompts that join the built-in ones
 class Checked:
     """The parity table.
 
-    `ok` when no check said no; what could not be told is named with the way to get what is missing. `kept` when nothing had
-    changed since an earlier call, so that nothing was asked again.
+    `ok` when no check said no; what could not be told is named with the way to get what is missing. `kept` when nothing
+    had changed since an earlier call, so that nothing was asked again.
     """
 
     ok: bool
