@@ -38,6 +38,17 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_new_text(path: Path, text: str) -> bool:
+    """Write UTF-8 text whole, unless `path` exists, even if it came to be meanwhile; whether it was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole, indented, ending in a newline; see `write_bytes`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -101,7 +112,9 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ArtifactError(Fault("files/outside", f"{name!r} leaves its folder", fix="use a name inside it", file=str(folder)))
+        raise ArtifactError(
+            Fault("files/outside", f"{name!r} leaves its folder", fix="use a name inside it", file=str(folder))
+        )
     return path
 
 

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
+PLAIN_SECONDS = 10.0
+
+
 class Bar(Protocol):
     """A task that is under way."""
 
@@ -39,33 +42,60 @@ class Voice(Protocol):
 class _PlainBar:
     def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.at, self.said = 0.0, time.monotonic()
+        self.at, self.began = 0.0, time.monotonic()
+        self._said = self.began
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         self.at += amount
-        if time.monotonic() - self.said > 10:
-            self.said = time.monotonic()
-            of = f" of {self.total:g}" if self.total is not None else ""
-            sys.stderr.write(f"{self.label}: {self.at:g}{of} {self.unit} {note}".rstrip() + "\n")
+        if time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            _line(f"{self.label}: {amount_of(self.at, self.total, self.unit)} {note}".rstrip())
 
 
 class Plain:
-    """Lines to stderr; a task says something every ten seconds."""
+    """Lines to stderr; a task says something every ten seconds, and at its end when it took that long."""
 
     def note(self, text: str) -> None:
         """A line."""
-        sys.stderr.write(text + "\n")
+        _line(text)
 
     def warn(self, text: str) -> None:
         """A line that begins with `warning:`."""
-        sys.stderr.write(f"warning: {text}\n")
+        _line(f"warning: {text}")
 
     def start(self, label: str, total: float | None, unit: str) -> Bar:
         """Says nothing yet: most tasks are short."""
         return _PlainBar(label, total, unit)
 
     def stop(self, bar: Bar, done: bool) -> None:
-        """Says nothing."""
+        """A line for a task that took more than ten seconds and ended well."""
+        assert isinstance(bar, _PlainBar)
+        seconds = time.monotonic() - bar.began
+        if done and seconds >= PLAIN_SECONDS:
+            _line(ended(bar.label, bar.at, bar.unit, seconds))
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def amount_of(at: float, total: float | None, unit: str) -> str:
+    """How far a task is: `12 of 300 steps`, `1.5 of 98.0 MB`."""
+    if unit == "bytes":
+        at, total, unit = at / 1e6, None if total is None else total / 1e6, "MB"
+        shown = [f"{value:.1f}" for value in (at, total) if value is not None]
+    else:
+        shown = [
+            f"{value:,.0f}" if value == int(value) else f"{value:,.1f}" for value in (at, total) if value is not None
+        ]
+    return " ".join([" of ".join(shown), unit]).strip()
+
+
+def ended(label: str, at: float, unit: str, seconds: float) -> str:
+    """The line that stays of a task: `tune: 300 steps in 41 s`."""
+    took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    return f"{label}: {amount_of(at, None, unit)} in {took}" if at else f"{label}: done in {took}"
 
 
 class Silent:

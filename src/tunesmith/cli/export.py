@@ -1,0 +1,44 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.changes import Names
+from tunesmith.cli.out import Out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def export(what: Path, /, *, to: Names, into: Path | None = None, base: str | None = None) -> Out:
+    """A tuned model in the forms that runtimes want.
+
+    Args:
+        what: A run, a Hugging Face model folder, or a PEFT adapter folder.
+        to: The forms, with commas between them: safetensors, gguf, ollama, web.
+        into: The folder for what someone else trained; runs/NAME when left out.
+        base: The model that an adapter was trained on, where it does not say so itself.
+
+    Example:
+        $ tunesmith export runs/snips-lora --to gguf,web
+    """
+    from tunesmith.verbs.export import export as write
+    from tunesmith.verbs.run import exports_as_json
+
+    made = write(what, to=to, into=into, base=base)
+    tree = {"run": str(what), "stages": [], "exports": exports_as_json(made), "checks": None}
+    return Out(tree, lambda console: paint(tree["exports"], console))
+
+
+def paint(exports: dict[str, Any], to: "Console") -> None:
+    """What was written, a variant a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from tunesmith.cli.words import size
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("export", "variant", "size", "kind", "path"):
+        table.add_column(head, overflow="fold")
+    for name, one in exports.items():
+        for variant, about in one["variants"].items():
+            table.add_row(Text(name, "bold"), variant, size(about["bytes"]), about["label"], about["path"])
+    to.print(table)

@@ -1,0 +1,43 @@
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.out import Out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tunesmith.verbs.members import Member
+
+
+def list(room: str | None = None, /) -> Out:  # noqa: A001 - the verb's name
+    """The members of every room: methods, formats, exports, runtimes, checks.
+
+    Args:
+        room: One room only: sources, formats, objectives, methods, exports, runtimes or checks.
+
+    Example:
+        $ tunesmith list methods
+    """
+    from tunesmith.verbs.members import list_members
+
+    found = list_members(room)
+    tree = {one: [member.as_json() for member in members] for one, members in found.items()}
+    return Out(tree, lambda to: _paint(found, to))
+
+
+def _paint(found: "dict[str, tuple[Member, ...]]", to: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from tunesmith.verbs.members import QUESTIONS
+
+    for room, members in found.items():
+        to.print(Text.assemble((room, "bold"), f"  {QUESTIONS[room]}"))
+        table = Table.grid(padding=(0, 2))
+        for member in members:
+            options = ", ".join(option.name for option in member.options)
+            said = Text(member.summary)
+            table.add_row(
+                "", Text(member.name, "cyan"), said if not options else said.append(f"\noptions: {options}", "dim")
+            )
+        to.print(table)
+        to.print()

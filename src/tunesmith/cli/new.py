@@ -1,0 +1,27 @@
+from tunesmith.cli.out import Out
+
+
+def new(name: str, /, *, base: str | None = None, data: str | None = None) -> Out:
+    """A commented recipe to start from.
+
+    Writes NAME.yaml here. A file that exists is never overwritten.
+
+    Args:
+        name: Name of the recipe, with or without .yaml.
+        base: Hub id, folder, .gguf file, or bundle:NAME; the built-in small model when left out.
+        data: The training rows: a file of JSON lines or text.
+
+    Example:
+        $ tunesmith new voice --data chats.jsonl
+        wrote voice.yaml
+        next: tunesmith inspect chats.jsonl, tunesmith plan voice.yaml, tunesmith run voice.yaml
+    """
+    from tunesmith.recipe import Recipe
+    from tunesmith.verbs.new import new as write
+
+    path = write(name, base=base, data=data)
+    recipe = Recipe.read(path)
+    train = recipe.data.train if isinstance(recipe.data.train, str) else recipe.data.train[0]
+    following = [f"tunesmith inspect {train}", f"tunesmith plan {path}", f"tunesmith run {path}"]
+    lines = f"wrote {path}\nnext: {', '.join(following)}"
+    return Out({"recipe": str(path), "next": following}, lambda to: to.print(lines, soft_wrap=True))

@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.changes import Changes
+from tunesmith.cli.out import Out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def plan(recipe: Path, /, *, set_: Changes = (), into: Path | None = None) -> Out:
+    """What a recipe would take, and every reason why it would not work, before anything is loaded.
+
+    Tokens, steps, memory, disk and time; each value that was chosen, with why. The exit code is 2 when anything is refused.
+
+    Args:
+        recipe: The recipe's file.
+        set_: Change a value of the recipe, as KEY=VALUE; may be repeated.
+        into: The folder of the run; runs/NAME when left out.
+
+    Example:
+        $ tunesmith plan recipes/snips-lora.yaml
+    """
+    from tunesmith.recipe import Recipe
+    from tunesmith.verbs.plan import plan as make
+
+    planned = make(Recipe.read(recipe, set_), into=into)
+    tree = planned.as_json()
+    return Out(tree, lambda to: paint(tree, to), 2 if planned.refusals else 0)
+
+
+def paint(tree: dict[str, Any], to: "Console") -> None:
+    """The plan as a table: sums first, then what was chosen and why, then what is refused."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("plan", "value", "why"):
+        table.add_column(head)
+    for name, value in sums(tree):
+        table.add_row(Text(name, "bold"), Text(value, "bold"), "")
+    for chosen in tree["values"]:
+        table.add_row(chosen["name"], _short(chosen["value"]), Text(str(chosen["why"]), "dim"))
+    for name, delivery in tree.get("delivers", {}).items():
+        style = "green" if delivery["kind"] == "exact" else "yellow"
+        table.add_row(f"reaches {name}", Text(delivery["kind"], style), Text(delivery["how"], "dim"))
+    to.print(table)
+    for refusal in tree["refusals"]:
+        to.print()
+        to.print(Text(f"refused[{refusal['code']}]: {refusal['what']}", "red"))
+        to.print(f"  at   {refusal['at']}\n  fix  {refusal['fix']}" if refusal["at"] else f"  fix  {refusal['fix']}")
+
+
+def sums(tree: dict[str, Any]) -> list[tuple[str, str]]:
+    """Steps, tokens, time, memory and disk in words."""
+    from tunesmith.cli.words import duration, size
+
+    found = []
+    for key, name, word in (
+        ("steps", "steps", lambda value: f"{value:,}"),
+        ("tokens", "tokens", lambda value: f"{value:,}"),
+        ("seconds", "time", duration),
+        ("memory_bytes", "memory", size),
+        ("disk_bytes", "disk", size),
+    ):
+        if tree.get(key) is not None:
+            found.append((name, word(tree[key])))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

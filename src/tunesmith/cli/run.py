@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.changes import Changes
+from tunesmith.cli.out import Out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tunesmith.verbs.run import Ran
+
+
+def run(recipe: Path, /, *, set_: Changes = (), into: Path | None = None, fresh: bool = False) -> Out:
+    """A recipe from data to checked exports; finished stages are not done again.
+
+    Plans, tunes, exports, checks. After Ctrl-C or a crash, the same command goes on where it stopped. The exit code is 1 when
+    any check says no.
+
+    Args:
+        recipe: The recipe's file.
+        set_: Change a value of the recipe, as KEY=VALUE; may be repeated.
+        into: The folder of the run; runs/NAME when left out.
+        fresh: Begin again, even if the folder holds a run.
+
+    Example:
+        $ tunesmith run recipes/snips-lora.yaml
+    """
+    from tunesmith.recipe import Recipe
+    from tunesmith.verbs.run import run as go
+
+    ran = go(Recipe.read(recipe, set_), into=into, fresh=fresh)
+    return Out(ran.as_json(), lambda to: paint(ran, to), 0 if ran.ok else 1)
+
+
+def paint(ran: "Ran", to: "Console") -> None:
+    """The stages with their time, what was written, and the parity table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from tunesmith.cli import check, export
+    from tunesmith.cli.words import duration
+
+    tree = ran.as_json()
+    stages = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("stage", "", "time"):
+        stages.add_column(head)
+    for stage in tree["stages"]:
+        mark = Text(stage["state"], "green" if stage["state"] == "done" else "cyan")
+        stages.add_row(Text(stage["stage"], "bold"), mark, duration(stage["seconds"]))
+    to.print(stages)
+    to.print()
+    if tree["exports"]:
+        export.paint(tree["exports"], to)
+        to.print()
+    if ran.checked is not None:
+        check.paint(ran.checked.findings, to)
+        to.print()
+    to.print(Text.assemble("run  ", (str(ran.run.folder), "bold")), soft_wrap=True)
