@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -8,9 +9,10 @@ from tunesmith.text.example import Example
 
 
 class Format(Protocol):
-    """How a row is read."""
+    """How a row is read. One instance reads one data set."""
 
     kind: ClassVar[str]
+    ignored: Counter[str]  # keys that mean nothing to this format, with how often they were passed over
 
     @classmethod
     def claims(cls, row: Mapping[str, Any]) -> bool:

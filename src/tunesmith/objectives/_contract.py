@@ -13,7 +13,13 @@ class Objective(Protocol):
     kind: ClassVar[str]
 
     def refuse(self, example: Example, text: Text) -> list[Fault]:
-        """Why this example cannot be learnt from under this objective; empty when it can."""
+        """Why this example cannot be learnt from under this objective; empty when it can. Fast: nothing is rendered."""
 
     def weigh(self, example: Example, text: Text, max_length: int) -> list[Tokens]:
-        """The example as tokens with a loss weight each: one piece, or several of at most `max_length` for raw text."""
+        """The example as tokens with a loss weight each, in pieces of at most `max_length` tokens.
+
+        The first token of a piece has weight 0: nothing stands before it.
+
+        Raises:
+            DataError: with every fault that only rendering and counting can show, such as `data/too-long`.
+        """

@@ -21,7 +21,7 @@ class Text:
 
     tokenizer: PreTrainedTokenizerBase
     end_ids: frozenset[int]
-    """Tokens that end an answer: the tokenizer's own and those of generation_config.json."""
+    """Tokens that end an answer: the tokenizer's own, those of generation_config.json, and the template's."""
 
     @classmethod
     def read(cls, folder: Path) -> Text:
@@ -29,14 +29,17 @@ class Text:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
+        own = cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
+        return cls(tokenizer, own.end_ids | own.turn_end_ids())
 
     @property
     def has_template(self) -> bool:
         """Whether it can render a conversation."""
         return bool(self.tokenizer.chat_template)
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
+    ) -> str:
         """The conversation as the template writes it; with `prompt`, the beginning of the answer is asked for."""
         return str(
             self.tokenizer.apply_chat_template(
@@ -49,18 +52,35 @@ class Text:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a rendered text: marks such as `<|im_end|>` are read as their token, none is added."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def prompt(self, ask: Ask, tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """What a model is given before it answers. A raw text gets the tokens that its tokenizer adds (such as BOS)."""
         if isinstance(ask, str):
-            return Prompt(ask, tuple(self.tokenizer(ask)["input_ids"]))
+            return Prompt(ask, tuple(self.tokenizer(ask, verbose=False)["input_ids"]))
         text = self.render(ask, tools, prompt=True)
         return Prompt(text, tuple(self.encode(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words of an answer; special tokens are left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def turn_end_ids(self) -> frozenset[int]:
+        """The special token with which the template ends an answer; empty when it writes none.
+
+        A base whose template ends turns with `<|im_end|>` may name only `<|endoftext|>` as its end.
+        """
+        if not self.has_template:
+            return frozenset()
+        answer = "answer"
+        try:
+            written = self.render([{"role": "user", "content": "ask"}, {"role": "assistant", "content": answer}])
+        except Exception:  # noqa: BLE001  # a template is a program of someone else; what it refuses is said later
+            return frozenset()
+        special = set(self.tokenizer.all_special_ids)
+        special |= {one for one, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        after = self.encode(written.rpartition(answer)[2])
+        return frozenset([one for one in after if one in special][:1])
 
     @cached_property
     def end_tokens(self) -> tuple[str, ...]:

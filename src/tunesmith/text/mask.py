@@ -1,0 +1,192 @@
+"""Which tokens of a conversation are learnt: what the model has to say after the prompt that it will be given.
+
+No template is asked to mark its answers. For each assistant turn the template renders the prompt of that turn, as it
+will at inference, and then the conversation up to and with the turn; what follows the prompt, up to and with the end
+token, is learnt. So the context of each learnt token is, id by id, what a runtime will feed, also where a template
+rewrites
+turns that are past (a dropped chain of thought): such a conversation becomes several sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunesmith.errors import DataError, Fault
+from tunesmith.text.example import Example, Message, Tokens
+from tunesmith.text.template import Text
+
+SENTINEL = "\u2e28answer\u2e29"  # stands for a turn's content where that has to be found again
+
+
+def weigh_turns(example: Example, text: Text) -> list[Tokens]:
+    """The conversation as one sequence, or several where the template rewrites the past.
+
+    Each learnt turn has weight 1 in exactly one sequence, on its words and its end token; all else has weight 0.
+    Nothing stands after the last learnt token.
+
+    Raises:
+        DataError: `objective/template-refuses`, `objective/no-span`, `objective/end-token-inside` or
+            `objective/no-end-token`, all turns at once.
+    """
+    made: list[Tokens] = []
+    faults: list[Fault] = []
+    for number, learnt in enumerate(example.learn):
+        if not learnt:
+            continue
+        try:
+            prompt, answer = _turn(example, number, text)
+        except DataError as error:
+            faults.extend(error.faults)
+            continue
+        _append(made, prompt, answer)
+    if faults:
+        raise DataError(list(dict.fromkeys(faults)))
+    return made
+
+
+def _append(made: list[Tokens], prompt: Sequence[int], answer: Sequence[int]) -> None:
+    """Go on with the last sequence when the prompt does; else begin another."""
+    before: tuple[float, ...] = ()
+    if made and tuple(prompt[: len(made[-1].ids)]) == made[-1].ids:
+        before = made.pop().weights
+    zeros = (0.0,) * (len(prompt) - len(before))
+    weights = (*before, *zeros, *((1.0,) * len(answer)))
+    made.append(Tokens((*prompt, *answer), weights if prompt else (0.0, *weights[1:])))
+
+
+def _turn(example: Example, number: int, text: Text) -> tuple[list[int], list[int]]:
+    """The ids of the prompt of a turn, and those of what is learnt after it."""
+    _no_end_inside(example, number, text)
+    past, turn = example.messages[:number], example.messages[number]
+    try:
+        prompt = text.render(past, example.tools, prompt=True)
+        full = text.render((*past, turn), example.tools)
+        answer = (
+            full[len(prompt) :] if full.startswith(prompt) else _answer_elsewhere(example, number, text, prompt, full)
+        )
+    except Exception as error:  # a template is a program of someone else: it may raise anything
+        if isinstance(error, DataError):
+            raise
+        raise DataError(_refusal(example, number, error)) from None
+    if not _says(turn, answer):
+        raise DataError(_no_span(example, number, "the template does not write this turn as it stands"))
+    ids = text.encode(prompt)
+    return ids, _until_end(example, number, text, ids, prompt, answer)
+
+
+def _says(turn: Message, answer: str) -> bool:
+    """Whether a turn's words, or the names of the functions it calls, are in what would be learnt."""
+    words = str(turn.get("content") or "").rsplit("</think>", 1)[-1].strip()
+    names = [str(call["function"]["name"]) for call in turn.get("tool_calls", ())]
+    if names:
+        return all(name in answer for name in names)
+    return words in answer and bool(answer.strip())
+
+
+def _until_end(example: Example, number: int, text: Text, ids: list[int], prompt: str, answer: str) -> list[int]:
+    """The ids of the answer up to and with its end token, which is added where the template writes none."""
+    learnt = _after(text, ids, prompt, answer)
+    if learnt is None:
+        raise DataError(_no_span(example, number, "the tokens at the border of this turn cannot be told apart"))
+    for at, one in enumerate(learnt):
+        if one in text.end_ids:
+            return learnt[: at + 1]
+    end = text.tokenizer.eos_token_id
+    if end not in text.end_ids:
+        end = min(text.end_ids, default=None)
+    if end is None:
+        what = "neither the template nor the tokenizer has an end token, so the model would never learn to stop"
+        fix = "set eos_token in the base's tokenizer_config.json"
+        raise DataError(Fault("objective/no-end-token", what, fix=fix))
+    closed = _after(text, ids, prompt, answer.rstrip())
+    return [*(learnt if closed is None else closed), int(end)]
+
+
+def _after(text: Text, ids: list[int], prompt: str, answer: str) -> list[int] | None:
+    """The ids of `answer` after those of `prompt`.
+
+    Where one token would reach over the border, the answer is encoded by itself: at inference the prompt ends there.
+    """
+    whole = text.encode(prompt + answer)
+    if whole[: len(ids)] == ids:
+        return whole[len(ids) :]
+    want = _spell(text, whole)
+    for lead in ("", "\n", *text.end_tokens):  # after a lead, no tokenizer adds a space of its own
+        n_lead = len(text.encode(lead)) if lead else 0
+        tail = text.encode(lead + answer)[n_lead:]
+        if _spell(text, [*ids, *tail]) == want:
+            return tail
+    return None
+
+
+def _spell(text: Text, ids: list[int]) -> str:
+    return str(text.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _answer_elsewhere(example: Example, number: int, text: Text, prompt: str, full: str) -> str:
+    """What is learnt after `prompt` when the full conversation does not begin with it.
+
+    Either the template asks for an answer in other words than it records one (an opened chain of thought), or it writes
+    the past in another way once the answer is there (a system text that moves).
+    """
+    past, turn = example.messages[:number], example.messages[number]
+    history = text.render(past, example.tools)
+    if prompt.startswith(history) and full.startswith(history):
+        same = next((at for at, (one, two) in enumerate(zip(prompt, full, strict=False)) if one != two), len(full))
+        return _after_other_words(turn, prompt[same:], full[same:])
+    marked = text.render((*past, {**turn, "content": SENTINEL}), example.tools)
+    before = marked.partition(SENTINEL)[0]
+    asked = prompt[len(history) :] if prompt.startswith(history) and prompt != history else prompt[-8:]
+    at = before.rfind(asked)
+    if SENTINEL not in marked or not full.startswith(before) or at < 0:
+        raise DataError(_no_span(example, number, "the template writes the conversation anew when the answer is there"))
+    return full[at + len(asked) :]
+
+
+def _after_other_words(turn: Message, asked: str, told: str) -> str:
+    """The answer after a prompt that ends in `asked`, where the record of it has `told` in that place."""
+    thought = asked.rpartition("<think>")
+    if not thought[1] or "</think>" in thought[2]:
+        return told.lstrip() if asked[-1:].isspace() else told
+    words = str(turn.get("content") or "")
+    inside, closed, rest = words.rpartition("</think>")
+    inside = inside.partition("<think>")[2] if "<think>" in inside else inside
+    inside = str(turn.get("reasoning_content") or inside)
+    said = (rest if closed else words).strip()
+    ending = told[told.rfind(said) + len(said) :] if said else told.lstrip()
+    opening = "" if thought[2].endswith("\n") else "\n"
+    return f"{opening}{inside.strip()}\n</think>\n\n{said}{ending}"
+
+
+def _no_end_inside(example: Example, number: int, text: Text) -> None:
+    words = str(example.messages[number].get("content") or "")
+    inside = next((end for end in text.end_tokens if end in words), None)
+    if inside is None:
+        return
+    what = f"the answer holds {inside!r}, which the tokenizer reads as the end of an answer"
+    fix = f"take it out, or write it apart, such as {inside[:1]} {inside[1:]}"
+    raise DataError(Fault("objective/end-token-inside", what, fix=fix, **_at(example, number)))
+
+
+def _refusal(example: Example, number: int, error: Exception) -> Fault:
+    what = f"the base's chat template refuses this conversation: {error or type(error).__name__}"
+    fix = _cure(example, str(error))
+    return Fault("objective/template-refuses", what, fix=fix, **_at(example, number))
+
+
+def _cure(example: Example, said: str) -> str:
+    if "system" in said.lower() and any(message["role"] == "system" for message in example.messages):
+        return "put the system text at the head of the first user message"
+    if "altern" in said.lower():
+        return "let user and assistant take turns, and join neighbours of one role"
+    return "change the row to what this base takes, or choose another base"
+
+
+def _no_span(example: Example, number: int, what: str) -> Fault:
+    fix = "set weight: 0 on this turn, remove the row, or choose another base"
+    return Fault("objective/no-span", what, fix=fix, **_at(example, number))
+
+
+def _at(example: Example, number: int) -> dict[str, Any]:
+    return {"file": example.file, "line": example.line or None, "key": f"messages[{number}]"}
