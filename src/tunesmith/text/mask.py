@@ -3,8 +3,7 @@
 No template is asked to mark its answers. For each assistant turn the template renders the prompt of that turn, as it
 will at inference, and then the conversation up to and with the turn; what follows the prompt, up to and with the end
 token, is learnt. So the context of each learnt token is, id by id, what a runtime will feed, also where a template
-rewrites
-turns that are past (a dropped chain of thought): such a conversation becomes several sequences.
+rewrites turns that are past (a dropped chain of thought): such a conversation becomes several sequences.
 """
 
 from __future__ import annotations
@@ -111,17 +110,13 @@ def _after(text: Text, ids: list[int], prompt: str, answer: str) -> list[int] | 
     whole = text.encode(prompt + answer)
     if whole[: len(ids)] == ids:
         return whole[len(ids) :]
-    want = _spell(text, whole)
+    want = text.spell(whole)
     for lead in ("", "\n", *text.end_tokens):  # after a lead, no tokenizer adds a space of its own
         n_lead = len(text.encode(lead)) if lead else 0
         tail = text.encode(lead + answer)[n_lead:]
-        if _spell(text, [*ids, *tail]) == want:
+        if text.spell([*ids, *tail]) == want:
             return tail
     return None
-
-
-def _spell(text: Text, ids: list[int]) -> str:
-    return str(text.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _answer_elsewhere(example: Example, number: int, text: Text, prompt: str, full: str) -> str:

@@ -65,6 +65,10 @@ class Text:
         """The words of an answer; special tokens are left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def spell(self, ids: Sequence[int]) -> str:
+        """All that the ids say, special tokens included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     def turn_end_ids(self) -> frozenset[int]:
         """The special token with which the template ends an answer; empty when it writes none.
 
