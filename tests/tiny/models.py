@@ -27,11 +27,17 @@ def tokenizer(template: str | None = CHATML) -> Any:
     bpe.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=512,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     bpe.train_from_iterator(CORPUS, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     fast.chat_template = template
     return fast
@@ -67,7 +73,12 @@ def save(folder: Path, family: str = "llama", seed: int = 0, template: str | Non
     torch.manual_seed(seed)
     changes.setdefault("tie_word_embeddings", True)
     made = config(
-        family, len(words), eos_token_id=words.eos_token_id, bos_token_id=None, pad_token_id=words.pad_token_id, **changes
+        family,
+        len(words),
+        eos_token_id=words.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=words.pad_token_id,
+        **changes,
     )
     model = AutoModelForCausalLM.from_config(made)
     model.generation_config.eos_token_id = words.eos_token_id

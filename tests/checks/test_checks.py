@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from tiny.learnt import ANSWERS, save_learnt
+
+from tunesmith.artifact import Variant
+from tunesmith.checks._battery import battery
+from tunesmith.checks._bounds import FLOAT32_FLOOR, logprob_bound
+from tunesmith.checks._contract import Case
+from tunesmith.checks._positions import kl
+from tunesmith.checks._remember import Remembered
+from tunesmith.checks.same_answer import SameAnswer
+from tunesmith.checks.same_probabilities import SameProbabilities
+from tunesmith.checks.same_prompt import SamePrompt
+from tunesmith.checks.same_tokens import SameTokens
+from tunesmith.checks.stops import Stops
+from tunesmith.runtimes.torch import TorchOpened
+from tunesmith.text.template import Text
+from tunesmith.weights.load import load
+
+ASKS = [[{"role": "user", "content": question}] for question in ANSWERS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_learnt(tmp_path_factory.mktemp("learnt"))
+
+
+@pytest.fixture
+def case(folder: Path) -> Case:
+    """Torch against itself: every check must say yes."""
+    text = Text.read(folder)
+    variant = Variant("f32", folder, 0, "float32")
+    return Case(text, TorchOpened(load(folder), text), TorchOpened(load(folder), text), True, variant, 2, ASKS, 40)
+
+
+CHECKS = [SamePrompt, SameTokens, SameProbabilities, SameAnswer, Stops]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "8bit", "4bit"])
+def test_the_same_model_passes_every_check(case: Case, check: type, precision: str) -> None:
+    case = dataclasses.replace(case, variant=dataclasses.replace(case.variant, precision=precision))
+    assert check().look(case).verdict == "yes"
+
+
+def test_another_template_is_seen(case: Case) -> None:
+    other = Text.read(case.variant.path)
+    other.tokenizer.chat_template = str(other.tokenizer.chat_template).replace("You are tiny.", "You are big.")
+    look = SamePrompt().look(dataclasses.replace(case, other=TorchOpened(case.reference.model, other)))
+    assert (look.verdict, look.measured) == ("no", f"0 of {len(ASKS)}")
+    assert "'<|im_start|>system\\nY" not in look.why
+    assert "tiny" in look.why
+    assert "big" in look.why
+
+
+def test_a_second_beginning_token_is_seen(case: Case) -> None:
+    class Doubled(TorchOpened):
+        def tokens(self, text: str) -> list[int]:
+            return [1, *super().tokens(text)]
+
+    look = SameTokens().look(dataclasses.replace(case, other=Doubled(case.reference.model, case.text)))
+    assert look.verdict == "no"
+    assert look.why.startswith("at token 1:")  # the prompt itself begins with token 1, so the second place differs
+
+
+def test_a_wrong_number_of_tokens_is_seen_where_no_ids_are_shown(case: Case) -> None:
+    class Counted(TorchOpened):
+        def tokens(self, text: str) -> int:
+            return len(super().tokens(text)) + 1
+
+    other = Counted(case.reference.model, case.text)
+    assert SameTokens().look(dataclasses.replace(case, other=other)).verdict == "no"
+
+
+def test_slightly_other_weights_fail_at_float32_and_not_as_quantised(case: Case) -> None:
+    import torch
+
+    model = load(case.variant.path)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1.01)
+    other = dataclasses.replace(case, other=TorchOpened(model, case.text))
+    assert SameProbabilities().look(other).verdict == "no"
+    eight = dataclasses.replace(other, variant=dataclasses.replace(case.variant, precision="8bit"))
+    assert SameProbabilities().look(eight).verdict == "yes"
+
+
+@pytest.mark.parametrize("precision", ["float32", "8bit", "4bit"])
+def test_other_weights_fail_at_every_precision(case: Case, tmp_path: Path, precision: str) -> None:
+    from tiny.models import save
+
+    other = TorchOpened(load(save(tmp_path, seed=7)), case.text)
+    variant = dataclasses.replace(case.variant, precision=precision)
+    changed = dataclasses.replace(case, other=other, variant=variant)
+    assert SameProbabilities().look(changed).verdict == "no"
+    assert SameAnswer().look(changed).verdict == "no"
+
+
+def test_an_answer_that_never_ends_is_seen(case: Case) -> None:
+    endless = TorchOpened(case.reference.model, dataclasses.replace(case.text, end_ids=frozenset()))
+    look = Stops().look(dataclasses.replace(case, other=endless))
+    assert (look.verdict, look.measured) == ("no", f"0 of {len(ASKS)}")
+
+
+def test_nothing_is_told_of_stopping_when_the_model_itself_does_not_stop(case: Case) -> None:
+    endless = TorchOpened(case.reference.model, dataclasses.replace(case.text, end_ids=frozenset()))
+    assert Stops().look(dataclasses.replace(case, reference=endless)).verdict == "cannot_tell"
+
+
+def test_kl_is_what_a_hand_computes() -> None:
+    p = {0: math.log(0.5), 1: math.log(0.3)}
+    q = {0: math.log(0.25), 1: math.log(0.5)}
+    by_hand = 0.5 * math.log(0.5 / 0.25) + 0.3 * math.log(0.3 / 0.5) + 0.2 * math.log(0.2 / 0.25)
+    assert kl(p, q) == pytest.approx(by_hand, rel=1e-12)
+    assert kl(p, p) == 0.0
+
+
+def test_a_token_that_is_not_listed_counts_with_the_least_listed_probability() -> None:
+    p = {0: math.log(0.9)}
+    q = {1: math.log(0.6), 2: math.log(0.4)}
+    assert kl(p, q) == pytest.approx(0.9 * math.log(0.9 / 0.4) + 0.1 * math.log(0.1 / 0.6), rel=1e-12)
+
+
+def test_bounds_follow_the_type() -> None:
+    assert logprob_bound("float32", 30) == FLOAT32_FLOOR
+    assert logprob_bound("bfloat16", 24) == pytest.approx(16 * 2**-9 * 7)
+    assert logprob_bound("float16", 24) == pytest.approx(16 * 2**-12 * 7)
+
+
+def test_the_battery_leaves_out_what_a_template_refuses(case: Case) -> None:
+    assert len(battery(case.text, raw_text=False)) == 5
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    refusing = Text.read(case.variant.path)
+    refusing.tokenizer.chat_template = strict + str(refusing.tokenizer.chat_template)
+    assert len(battery(refusing, raw_text=False)) == 4
+    assert all(isinstance(ask, str) for ask in battery(case.text, raw_text=True))
+
+
+def test_a_remembered_runtime_is_asked_once(case: Case) -> None:
+    class Counting(TorchOpened):
+        def render(self, ask: object) -> str:
+            counts.append(1)
+            return "x"
+
+    counts: list[int] = []
+    remembered = Remembered(Counting(case.reference.model, case.text))
+    assert [remembered.render(ASKS[0]) for _ in range(3)] == ["x", "x", "x"]
+    assert len(counts) == 1

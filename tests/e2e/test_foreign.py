@@ -1,0 +1,155 @@
+"""What someone else trained goes through `export`, `check` and `chat`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from needs import OllamaServer, need_node
+from tiny.learnt import ANSWERS, save_learnt
+
+from tunesmith.errors import ArtifactError
+from tunesmith.verbs.chat import chat
+from tunesmith.verbs.check import check
+from tunesmith.verbs.export import export
+
+SCRIPT = Path(__file__).with_name("train_adapter.py")
+ALL = {"llama_cpp", "ollama", "onnxruntime", "transformers_js"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_learnt(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "lora-out"
+    subprocess.run([sys.executable, SCRIPT, base, out], check=True, capture_output=True, timeout=600)
+    return out
+
+
+@pytest.mark.slow
+def test_an_adapter_of_trainer_and_peft_reaches_every_runtime(
+    adapter: Path, tmp_path: Path, ollama_server: OllamaServer
+) -> None:
+    need_node()
+    made = export(adapter, to=["gguf", "ollama", "web"], into=tmp_path / "run")
+    assert list(made) == ["gguf", "ollama", "web"]
+    checked = check(adapter, into=tmp_path / "run")
+    assert [one for one in checked.findings if one.verdict != "yes"] == []
+    assert {one.runtime for one in checked.findings} == ALL
+    for runtime in ("torch", "llama_cpp", "ollama", "transformers_js"):
+        with chat(adapter, runtime=runtime, into=tmp_path / "run") as model:
+            answer = model.answer([{"role": "user", "content": "What is the capital of Spain?"}], 20)
+        assert (answer.text.strip(), answer.stopped) == ("Madrid.", True), runtime
+
+
+def test_a_model_folder_is_exported_and_a_second_call_keeps_it(base: Path, tmp_path: Path) -> None:
+    first = export(base, to=["gguf"], into=tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in first["gguf"].folder.iterdir()}
+    second = export(base, to=["gguf"], into=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in second["gguf"].folder.iterdir()} == times
+    assert len(times) >= 2
+    checked = check(base, into=tmp_path)
+    assert checked.ok
+    assert not checked.kept
+    assert check(base, into=tmp_path).kept
+    with chat(base, runtime="llama_cpp", into=tmp_path) as model:
+        assert model.answer([{"role": "user", "content": "Say hello."}], 20).text == ANSWERS["Say hello."]
+
+
+def test_a_damaged_export_is_made_again(base: Path, tmp_path: Path) -> None:
+    made = export(base, to=["gguf"], into=tmp_path)["gguf"]
+    victim = next(iter(made.variants.values())).path
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:1000])
+    export(base, to=["gguf"], into=tmp_path)
+    assert victim.read_bytes() == whole
+
+
+def test_a_changed_file_fails_its_check(base: Path, tmp_path: Path) -> None:
+    """The check looks at the files themselves: other weights under the right name are found out."""
+    other = save_learnt(tmp_path / "other", seed=5)
+    made = export(base, to=["gguf"], into=tmp_path / "run")["gguf"]
+    foreign = export(other, to=["gguf"], into=tmp_path / "foreign")["gguf"]
+    for name, variant in made.variants.items():
+        variant.path.write_bytes(foreign.variants[name].path.read_bytes())
+    checked = check(base, into=tmp_path / "run")
+    wrong = {(one.variant, one.check) for one in checked.findings if one.verdict == "no"}
+    assert not checked.ok
+    assert {(name, "same_probabilities") for name in made.variants} <= wrong
+
+
+def codes(caught: pytest.ExceptionInfo[ArtifactError]) -> list[str]:
+    return [fault.code for fault in caught.value.faults]
+
+
+def test_an_adapter_without_safetensors_or_of_a_kind_that_cannot_be_merged_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
+    (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(ArtifactError) as caught:
+        export(tmp_path, to=["gguf"])
+    assert codes(caught) == ["adapter/no-safetensors", "adapter/not-mergeable"]
+
+
+def test_an_adapter_config_that_is_not_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ArtifactError) as caught:
+        export(tmp_path, to=["gguf"])
+    assert codes(caught) == ["adapter/bad-config"]
+
+
+def test_an_adapter_that_names_no_base_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactError) as caught:
+        export(tmp_path, to=["gguf"])
+    assert codes(caught) == ["adapter/no-base"]
+
+
+def test_an_adapter_on_a_base_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
+    from tiny.models import save
+
+    wider = save(tmp_path / "wider", hidden_size=96)
+    with pytest.raises(ArtifactError) as caught:
+        export(adapter, to=["gguf"], base=str(wider), into=tmp_path / "run")
+    assert codes(caught) == ["adapter/other-base"]
+
+
+def test_a_missing_folder_and_one_that_is_no_model_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        export(tmp_path / "nowhere", to=["gguf"])
+    assert codes(caught) == ["artifact/missing"]
+    with pytest.raises(ArtifactError) as caught:
+        export(tmp_path, to=["gguf"])
+    assert codes(caught) == ["artifact/not-a-model"]
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("base: x\ndata: {train: y.jsonl}\n")
+    with pytest.raises(ArtifactError) as caught:
+        check(tmp_path)
+    assert codes(caught) == ["artifact/unfinished"]
+
+
+def test_nothing_to_check_says_what_to_type(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        check(base, into=tmp_path)
+    assert codes(caught) == ["check/nothing-exported"]
+
+
+def test_chat_says_which_export_is_missing(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught, chat(base, runtime="llama_cpp", into=tmp_path):
+        pass
+    assert codes(caught) == ["chat/not-exported"]
+
+
+def test_chat_says_which_variants_there_are(base: Path, tmp_path: Path) -> None:
+    export(base, to=["gguf"], into=tmp_path)
+    with pytest.raises(ArtifactError) as caught, chat(base, runtime="llama_cpp", variant="q9", into=tmp_path):
+        pass
+    assert codes(caught) == ["chat/unknown-variant"]
