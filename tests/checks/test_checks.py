@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 import pytest
-from tiny.learnt import ANSWERS, save_learnt
 
+from tiny.learnt import ANSWERS, save_learnt
 from tunesmith.artifact import Variant
 from tunesmith.checks._battery import battery
 from tunesmith.checks._bounds import FLOAT32_FLOOR, logprob_bound

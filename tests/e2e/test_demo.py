@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from needs import OllamaServer, need_node, smollm2
 
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from needs import OllamaServer, need_node
 from tiny.models import save
-
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.run import run
 

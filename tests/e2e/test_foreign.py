@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from needs import OllamaServer, need_node
 from tiny.learnt import ANSWERS, save_learnt
-
 from tunesmith.errors import ArtifactError
 from tunesmith.verbs.chat import chat
 from tunesmith.verbs.check import check

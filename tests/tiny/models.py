@@ -65,7 +65,7 @@ def config(family: str, n_vocab: int, **changes: Any) -> Any:
 
 
 def save(folder: Path, family: str = "llama", seed: int = 0, template: str | None = CHATML, **changes: Any) -> Path:
-    """A folder with a random model of a family and its tokenizer, as `save_pretrained` leaves them. Tied head by default."""
+    """A folder with a random model of a family and its tokenizer, as `save_pretrained` leaves them; tied head."""
     import torch
     from transformers import AutoModelForCausalLM
 
