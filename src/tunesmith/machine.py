@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from dataclasses import dataclass
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith import files
+
+if TYPE_CHECKING:
+    import torch
+
+Route = Literal["float32", "float32-onednn", "bfloat16"]
+ROUTES: tuple[Route, ...] = ("float32", "float32-onednn", "bfloat16")
+ACCURATE: Mapping[str, float] = {"float32": 1e-5, "float32-onednn": 1e-5, "bfloat16": 1e-2}
+"""Relative error (Frobenius) of a product that a route may have: what rounding of its type explains, with room."""
+PAYS = 1.2  # how much faster a less exact route has to be before it is worth taking
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,150 @@ class Machine:
     @classmethod
     def look(cls, folder: Path = Path()) -> Machine:
         """This machine; `folder` is where files will be written."""
-        return cls(len(os.sched_getaffinity(0)), _memory_bytes(), files.free_bytes(folder.resolve()))
+        return cls(_n_cores(), _memory_bytes(), files.free_bytes(folder.resolve()), *_gpu())
+
+    @property
+    def device(self) -> str:
+        """Where the products are computed: `cuda` or `cpu`."""
+        return "cuda" if self.gpu else "cpu"
+
+    @property
+    def learning_memory_bytes(self) -> int:
+        """Memory of the device that learns."""
+        return self.gpu_memory_bytes if self.gpu else self.memory_bytes
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured matrix products: GFLOP/s and relative error by route."""
+
+    gflops: Mapping[str, float]
+    errors: Mapping[str, float]
+
+    def accurate(self, route: str) -> bool:
+        """Whether the route computes what its type promises here."""
+        return self.errors.get(route, float("inf")) <= ACCURATE[route]
+
+    def in_words(self) -> str:
+        """All routes with their speed: `float32 250, bfloat16 148 GFLOP/s`."""
+        told = [
+            f"{route} {self.gflops[route]:.0f}" + ("" if self.accurate(route) else " (wrong)") for route in self.gflops
+        ]
+        return ", ".join(told) + " GFLOP/s"
+
+
+def choose_route(speed: Speed, asked: str = "auto") -> Chosen:
+    """The type of the matrix products, and by which library: the fastest that is accurate and pays.
+
+    `asked` is `auto`, `float32` or `bfloat16`; a type that is asked for is kept, only its library is chosen.
+    """
+    allowed = [route for route in ROUTES if asked in ("auto", "float32" if route.startswith("float32") else route)]
+    sound = [route for route in allowed if route in speed.gflops and speed.accurate(route)]
+    if not sound:
+        return Chosen("dtype", allowed[0], f"asked for; measured here: {speed.in_words()}")
+    best = sound[0]
+    for route in sound[1:]:
+        if speed.gflops[route] >= PAYS * speed.gflops[best]:
+            best = route
+    why = "measured here" if asked == "auto" else "asked for; measured here"
+    return Chosen("dtype", best, f"{why}: {speed.in_words()}")
+
+
+def measure(machine: Machine) -> Speed:
+    """How fast and how exact this machine multiplies matrices; under a second, and kept in the user's cache."""
+    import torch
+
+    kept = _cache_file(machine, torch.__version__)
+    try:
+        return Speed(**json.loads(kept.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    speed = _measure(machine.device)
+    try:
+        files.write_json(kept, asdict(speed))
+    except OSError:
+        pass  # a home that cannot be written to only costs the measurement again
+    return speed
+
+
+def _measure(device: str) -> Speed:
+    """Products of the shapes of a small model's layers, (T, D) by (F, D), the routes in turn so that noise hits all alike."""
+    import torch
+
+    size = 4096 if device == "cuda" else 1024
+    random = torch.Generator().manual_seed(0)
+    left, right = torch.randn(size, size, generator=random), torch.randn(size, size, generator=random)
+    exact = left[:64].double() @ right.double().T
+    seconds = dict.fromkeys(ROUTES, float("inf"))
+    errors = dict.fromkeys(ROUTES, float("inf"))
+    before = torch.get_float32_matmul_precision()
+    try:
+        for _ in range(4):
+            for route in ROUTES:
+                torch.set_float32_matmul_precision("medium" if route == "float32-onednn" else "highest")
+                took, product = _one(left, right, device, torch.bfloat16 if route == "bfloat16" else torch.float32)
+                seconds[route] = min(seconds[route], took)
+                errors[route] = float((product[:64].double() - exact).norm() / exact.norm())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return Speed({route: round(2 * size**3 / seconds[route] / 1e9, 1) for route in ROUTES}, errors)
+
+
+def _one(left: torch.Tensor, right: torch.Tensor, device: str, dtype: torch.dtype) -> tuple[float, torch.Tensor]:
+    import torch
+
+    x, y = left.to(device, dtype), right.to(device, dtype)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    product = torch.nn.functional.linear(x, y)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, product.float().cpu()
+
+
+def _cache_file(machine: Machine, torch_version: str) -> Path:
+    from platformdirs import user_cache_path
+
+    said = f"{_cpu_model()}|{machine.n_cores}|{machine.gpu}|{torch_version}|1"
+    return user_cache_path("tunesmith") / "speed" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines if ":" in line}
+    return f"{told.get('model name', '')} {told.get('model', '')} {told.get('flags', '')}"
+
+
+def _n_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Of the machine, or of the control group this process lives in where that is less."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def _gpu() -> tuple[str, int]:
+    """Name and memory of the first GPU. torch is asked only where a driver left its device file: it is slow to import."""
+    if not any(Path(one).exists() for one in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
+        return "", 0
+    try:
+        import torch
+
+        if not torch.cuda.is_available():
+            return "", 0
+        found = torch.cuda.get_device_properties(0)
+    except (ImportError, RuntimeError):
+        return "", 0
+    return str(found.name), int(found.total_memory)

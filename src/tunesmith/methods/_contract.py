@@ -27,6 +27,7 @@ class Method(Protocol):
 
     kind: ClassVar[str]
     learning_rate: ClassVar[float]  # the default peak, for AdamW
+    keeps_base: ClassVar[bool]  # the base's own weights stay as they are: what is learnt is an adapter beside them
 
     def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
         """Why this cannot be done to this base; nothing is loaded for it."""

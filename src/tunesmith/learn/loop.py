@@ -1,0 +1,273 @@
+"""The training loop. It reads from top to bottom, knows no method by name, and never assumes that it is alone."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from tunesmith import files, say
+from tunesmith.errors import Fault, LearnError
+from tunesmith.learn import log, optimizer, resume
+from tunesmith.learn.attention import attending_per_document
+from tunesmith.learn.batches import Step, n_learnt, plan_steps, portions, share, weight_of
+from tunesmith.learn.loss import DocumentLoss, inner
+from tunesmith.learn.settings import Settings
+from tunesmith.text.example import Tokens
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How a run of the loop ended. Losses are in nats a learnt token; `seconds` is over all its sittings."""
+
+    steps: int
+    seconds: float
+    loss: float
+    held_out_loss: float | None
+
+
+@dataclass
+class _Course:
+    """All that one sitting works with."""
+
+    loss: nn.Module  # gives the summed loss of documents; spread over devices where there are several
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    rows: Sequence[Tokens]
+    held_out: Sequence[Tokens]
+    settings: Settings
+    accelerator: Accelerator
+    keeper: resume.Keeper
+    run: Path
+    fingerprint: str
+    lengths: list[int] = field(init=False)
+    learnt: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = [len(row.ids) for row in self.rows]
+        self.learnt = [n_learnt(row) for row in self.rows]
+
+
+def learn(
+    model: nn.Module,
+    rows: Sequence[Tokens],
+    held_out: Sequence[Tokens],
+    settings: Settings,
+    *,
+    keeper: resume.Keeper,
+    run: Path,
+) -> Learnt:
+    """Move the trainable weights of `model` by the rows; goes on from the newest checkpoint in `run` where there is one.
+
+    Leaves `metrics.jsonl`, `loss.svg` and the last checkpoint in the folder `run`.
+
+    Raises:
+        LearnError: `learn/interrupted` after Ctrl-C, with a checkpoint saved; `learn/not-finite`;
+            `learn/other-trajectory`.
+    """
+    accelerator = Accelerator(cpu=settings.device == "cpu")
+    model.to(accelerator.device).train()
+    if settings.recompute:
+        inner(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with _products(settings), attending_per_document(inner(model)) as together:
+        if not together:
+            say.note("this architecture cannot take several documents in one row; they go through one by one")
+        plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together)
+        moves = optimizer.make(plain, settings)
+        loss, moves = accelerator.prepare(plain, moves)
+        fingerprint = resume.fingerprint(settings, rows)
+        course = _Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint)
+        return _go(course, resume.restore(run, fingerprint, model, moves, keeper))
+
+
+def _go(course: _Course, state: resume.State | None) -> Learnt:
+    """From the state on, to the last step."""
+    begun, seconds = (state.step, state.seconds) if state else (0, 0.0)
+    steps = course_steps(course.settings, course.learnt)
+    metrics = log.Metrics(course.run, begun) if course.accelerator.is_main_process else None
+    if begun == 0:
+        _hold_out(course, 0, metrics)
+    began, saved = time.monotonic(), time.monotonic()
+    with _asked_to_stop() as stop, say.progress("tune", len(steps), "steps") as bar:
+        bar.advance(begun)
+        for step in steps[begun:]:
+            told = _step(course, step)
+            if metrics:
+                metrics.write(told)
+            bar.advance(1, f"loss {told['loss']:.3f}")
+            if step.ends_epoch:
+                _hold_out(course, step.number, metrics)
+            now = time.monotonic()
+            stopping = stop.is_set() and step.number < len(steps)
+            if step.ends_epoch or stopping or now - saved > 60 * course.settings.checkpoint_minutes:
+                _save(course, step.number, seconds + now - began)
+                saved = time.monotonic()
+            if stopping:
+                raise LearnError(_interrupted(course.run, step.number, len(steps)))
+    if metrics:
+        metrics.close()
+    return _ended(course, len(steps), seconds + time.monotonic() - began)
+
+
+def course_steps(settings: Settings, learnt: Sequence[int]) -> list[Step]:
+    """The steps of a run, each with its rows."""
+    return plan_steps(
+        learnt,
+        epochs=settings.epochs,
+        rows_per_step=settings.rows_per_step,
+        learnt_per_step=settings.learnt_per_step,
+        seed=settings.seed,
+    )
+
+
+def _step(course: _Course, step: Step) -> dict[str, Any]:
+    """Gradients of all rows of the step, added up, then one move. Gives its line for the metrics."""
+    settings, accelerator = course.settings, course.accelerator
+    began = time.perf_counter()
+    n_processes, mine = accelerator.num_processes, accelerator.process_index
+    torch.manual_seed(settings.seed * 1_000_003 + step.number * 131 + mine)  # dropout follows from the step alone
+    rate = optimizer.rate(step.number, settings)
+    optimizer.set_rate(course.optimizer, rate)
+    weight = sum(weight_of(course.rows[row]) for row in step.rows)
+    work = share(
+        step.rows, course.lengths, n=n_processes, most_rows=settings.most_rows, most_tokens=settings.most_tokens
+    )
+    total = torch.zeros((), device=accelerator.device)
+    for number, portion in enumerate(work[mine], 1):
+        last = number == len(work[mine])
+        with nullcontext() if last else accelerator.no_sync(course.loss):
+            loss = course.loss([course.rows[row] for row in portion])
+            # Over the learnt tokens of the whole step; the processes' gradients are averaged, so their number is given back.
+            accelerator.backward(loss * (n_processes / weight))
+        total += loss.detach()
+    norm = _norm(course)
+    mean = float(accelerator.reduce(total)) / weight
+    _finite(mean, norm, step.number)
+    course.optimizer.step()
+    course.optimizer.zero_grad(set_to_none=True)
+    return {
+        "step": step.number,
+        "epoch": round(step.epoch, 6),
+        "loss": mean,
+        "learning_rate": rate,
+        "gradient_norm": norm,
+        "learnt_tokens": sum(course.learnt[row] for row in step.rows),
+        "tokens": sum(course.lengths[row] for row in step.rows),
+        "seconds": round(time.perf_counter() - began, 4),
+    }
+
+
+def _norm(course: _Course) -> float:
+    trainable = [weight for weight in course.model.parameters() if weight.requires_grad]
+    norm: Tensor = course.accelerator.clip_grad_norm_(trainable, course.settings.max_grad_norm)
+    return float(norm)
+
+
+def _finite(loss: float, norm: float, step: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise LearnError(
+            Fault(
+                "learn/not-finite",
+                f"the loss of step {step} is {loss} and its gradient norm {norm}: the weights would be lost",
+                fix="lower run.learning_rate, or set run.dtype: float32; the last checkpoint is kept",
+            )
+        )
+
+
+def held_out_loss(course: _Course) -> float | None:
+    """Mean loss over the learnt tokens of the held-out rows; None where there are none."""
+    rows, settings, accelerator = course.held_out, course.settings, course.accelerator
+    weight = sum(weight_of(row) for row in rows)
+    if not weight:
+        return None
+    lengths = [len(row.ids) for row in rows]
+    work = share(
+        range(len(rows)),
+        lengths,
+        n=accelerator.num_processes,
+        most_rows=settings.most_rows,
+        most_tokens=settings.most_tokens,
+    )[accelerator.process_index]
+    total = torch.zeros((), device=accelerator.device)
+    course.model.eval()
+    with torch.no_grad(), say.progress("held-out loss", len(work), "portions") as bar:
+        for portion in work:
+            total += course.loss([rows[row] for row in portion])
+            bar.advance(1)
+    course.model.train()
+    return float(accelerator.reduce(total)) / weight
+
+
+def _hold_out(course: _Course, step: int, metrics: log.Metrics | None) -> None:
+    loss = held_out_loss(course)
+    if metrics and loss is not None:
+        metrics.write({"step": step, "held_out_loss": loss})
+
+
+def _save(course: _Course, step: int, seconds: float) -> None:
+    """Processes hold the same weights, so the first one writes for all."""
+    if not course.accelerator.is_main_process:
+        return
+    state = resume.State(step, course.fingerprint, round(seconds, 3))
+    resume.write(course.run, state, course.model, course.optimizer, course.keeper)
+    files.write_text(course.run / "loss.svg", log.loss_svg(log.read(course.run)))
+
+
+def _ended(course: _Course, steps: int, seconds: float) -> Learnt:
+    course.accelerator.wait_for_everyone()
+    lines = log.read(course.run)
+    losses = [line["loss"] for line in lines if "loss" in line][-20:]
+    held = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    return Learnt(steps, seconds, sum(losses) / len(losses), held[-1] if held else None)
+
+
+def _interrupted(run: Path, step: int, steps: int) -> Fault:
+    return Fault(
+        "learn/interrupted",
+        f"stopped after step {step} of {steps}; a checkpoint is saved",
+        fix=f"go on with: tunesmith tune {run / 'recipe.yaml'} --into {run} --resume",
+        file=str(run),
+    )
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, or by a scheduler's SIGTERM; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def hear(number: int, _: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        say.note("stopping after this step, with a checkpoint; once more stops at once")
+        stop.set()
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _products(settings: Settings) -> Iterator[None]:
+    """The library that float32 products go to, as it was measured to be best here."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if settings.onednn else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

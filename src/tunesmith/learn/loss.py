@@ -1,0 +1,189 @@
+"""The loss of documents: which hidden states go to the head, and what it costs to be wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.text.example import Tokens
+
+
+NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
+
+
+@dataclass(frozen=True)
+class Row:
+    """Documents laid end to end: T tokens in all, of which K predict a learnt one."""
+
+    ids: Tensor  # (T,)
+    positions: Tensor  # (T,) from 0 in each document
+    lengths: tuple[int, ...]  # of the documents; their sum is T
+    kept: Tensor  # (K,) where a learnt token is predicted from
+    targets: Tensor  # (K,) ids
+    weights: Tensor  # (K,) float32
+
+
+def lay(documents: Sequence[Tokens], device: torch.device | str = "cpu") -> Row:
+    """Documents end to end. The first token of each has nothing before it, so it is never a target."""
+    ids = torch.tensor([one for document in documents for one in document.ids], dtype=torch.long)
+    weights = torch.tensor([one for document in documents for one in (0.0, *document.weights[1:])])
+    positions = torch.cat([torch.arange(len(document.ids)) for document in documents])
+    targets = weights.nonzero()[:, 0]
+    moved = (ids, positions, targets - 1, ids[targets], weights[targets])
+    ids, positions, kept, learnt, weights = (one.to(device) for one in moved)
+    return Row(ids, positions, tuple(len(document.ids) for document in documents), kept, learnt, weights)
+
+
+class DocumentLoss(nn.Module):
+    """A model, asked for the summed loss of documents; what the loop, and whatever spreads it over devices, calls.
+
+    With `together` the documents go through in one row, and the model must be attending per document; else one by one.
+    """
+
+    def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, together: bool = True) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+        self.together = together
+        self.has_plain_head = _has_plain_head(inner(model), dtype)
+
+    def forward(self, documents: Sequence[Tokens]) -> Tensor:
+        """Sum over all learnt tokens of weight x cross-entropy, in nats, float32."""
+        documents = documents or [NOTHING]
+        groups = [documents] if self.together else [[document] for document in documents]
+        device = next(self.model.parameters()).device
+        losses = [self._loss(lay(group, device)) for group in groups]
+        return torch.stack(losses).sum()
+
+    def _loss(self, row: Row) -> Tensor:
+        model = inner(self.model)
+        asked: dict[str, Any] = {"input_ids": row.ids[None], "position_ids": row.positions[None], "use_cache": False}
+        if self.together:
+            asked["document_lengths"] = row.lengths
+        with autocast(row.ids.device, self.dtype):
+            if not self.has_plain_head:
+                logits = model(**asked, logits_to_keep=row.kept).logits[0]
+                return _of_logits(logits, row)
+            hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
+        return summed_cross_entropy(hidden, _head(model).weight, row.targets, row.weights, _cap(model), self.dtype)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Products in `dtype`; nothing to do for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def summed_cross_entropy(
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, cap: float | None, dtype: torch.dtype
+) -> Tensor:
+    """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
+
+    Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
+    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, where there is one.
+    """
+    if not len(targets):
+        return hidden.sum() * 0.0
+    wants_gradient = torch.is_grad_enabled()
+    return _ChunkedLoss.apply(hidden, head, targets, weights, cap, dtype, wants_gradient)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        cap: float | None,
+        dtype: torch.dtype,
+        wants_gradient: bool,
+    ) -> Tensor:
+        wants_hidden, wants_head = (wants_gradient and one for one in ctx.needs_input_grad[:2])
+        h, w = hidden.to(dtype), head.to(dtype)
+        grad_hidden = torch.empty_like(h) if wants_hidden else None
+        grad_head = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        size = 128 if hidden.device.type == "cpu" else 2048  # a chunk of logits that the caches still hold
+        for first in range(0, len(targets), size):
+            part = slice(first, first + size)
+            loss, slope = _chunk(h[part] @ w.T, targets[part], weights[part], cap, wants_hidden or wants_head)
+            total += loss
+            if grad_hidden is not None:
+                torch.mm(slope.to(dtype), w, out=grad_hidden[part])
+            if grad_head is not None:
+                grad_head += slope.to(dtype).T @ h[part]
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.dtypes = hidden.dtype, head.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        grads = [None if grad is None else (grad.float() * upstream[0]).to(dtype) for grad, dtype in made]
+        return (*grads, None, None, None, None, None)
+
+
+def _chunk(
+    logits: Tensor, targets: Tensor, weights: Tensor, cap: float | None, wants_slope: bool
+) -> tuple[Tensor, Tensor]:
+    """Loss of (n, V) logits, and its slope against them, which takes their place."""
+    z = logits.float()
+    if cap:
+        z = torch.tanh(z / cap) * cap
+    spread = z.logsumexp(-1)  # (n,)
+    loss = ((spread - z.gather(1, targets[:, None])[:, 0]) * weights).sum()
+    if not wants_slope:
+        return loss, z
+    through_cap = 1 - (z / cap) ** 2 if cap else None
+    slope = z.sub_(spread[:, None]).exp_()
+    slope.scatter_add_(1, targets[:, None], torch.full_like(slope[:, :1], -1.0))
+    slope.mul_(weights[:, None])
+    return loss, slope if through_cap is None else slope.mul_(through_cap)
+
+
+def _of_logits(logits: Tensor, row: Row) -> Tensor:
+    if not len(row.targets):
+        return logits.sum() * 0.0
+    each = torch.nn.functional.cross_entropy(logits.float(), row.targets, reduction="none")
+    return (each * row.weights).sum()
+
+
+def inner(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside whatever a method put round it."""
+    return next(one for one in model.modules() if isinstance(one, PreTrainedModel))
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    return model.get_output_embeddings()  # type: ignore[no-any-return]
+
+
+def _cap(model: PreTrainedModel) -> float | None:
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+
+def _has_plain_head(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+    """Whether the logits are nothing but hidden state times head (and soft cap): asked of the model itself."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        return False
+    ids = (torch.arange(6, device=model.device) % head.out_features)[None]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), autocast(model.device, dtype):
+            theirs = model(input_ids=ids, use_cache=False).logits[0].float()
+            ours = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0] @ head.weight.T
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return False
+    finally:
+        model.train(was_training)
+    cap = _cap(model)
+    ours = torch.tanh(ours.float() / cap) * cap if cap else ours.float()
+    return bool((ours - theirs).norm() <= 1e-2 * theirs.norm())

@@ -1,0 +1,205 @@
+"""What a run will do, in numbers: everything that was left to us is chosen here, each value with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from tunesmith.errors import Fault, PlanError
+from tunesmith.learn.batches import plan_steps
+from tunesmith.machine import Chosen, Machine, choose_route, measure
+from tunesmith.recipe import Options
+from tunesmith.weights import estimate
+from tunesmith.weights.facts import BaseFacts
+
+ROWS = 16  # rows a step: enough to be steady, few enough that a small data set still gives many steps
+STEPS_AN_EPOCH = 20  # what a tiny data set should still give
+MOST_LEARNT_AT_ONCE = 2048  # tokens in a portion, beyond which a CPU gains nothing
+MOST_TOKENS_A_STEP = 16384
+PIECE = 1024  # tokens of a piece of raw text
+BILLION = 1_000_000_000
+
+
+class Moves(Protocol):
+    """What has to be known of a method here: its rate, and how many weights it moves."""
+
+    learning_rate: float
+
+    def trainable(self, base: BaseFacts) -> int:
+        """How many weights will move."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All the values of a run, none of them open.
+
+    `rows_per_step` or `learnt_per_step` is None: whichever the steps are not counted by. `most_rows` and `most_tokens`
+    bound what goes through the model at once; they change the memory, not the result.
+    """
+
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    onednn: bool
+    epochs: float
+    steps: int
+    rows_per_step: int | None
+    learnt_per_step: int | None
+    most_rows: int | None
+    most_tokens: int
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    max_length: int
+    recompute: bool
+    save_dtype: Literal["float32", "bfloat16"]
+    checkpoint_minutes: float
+    seed: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type of the products, as torch names it."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+
+def longest(options: Options, facts: BaseFacts, *, in_pieces: bool) -> Chosen:
+    """Tokens an example may have. `in_pieces`: longer ones are cut and nothing is lost, as with raw text.
+
+    Raises:
+        PlanError: `plan/too-long`, when more is asked for than the model can attend to.
+    """
+    if options.max_length != "auto":
+        if options.max_length > facts.context:
+            what = f"max_length is {options.max_length}, and {facts.name} attends to {facts.context} tokens"
+            raise PlanError(
+                Fault("plan/too-long", what, fix=f"set run.max_length: {facts.context}", key="run.max_length")
+            )
+        return Chosen("max_length", options.max_length, "as the recipe says")
+    if in_pieces and facts.context > PIECE:
+        return Chosen(
+            "max_length", PIECE, f"raw text in pieces; longer ones (up to {facts.context}) cost more memory and time"
+        )
+    return Chosen("max_length", facts.context, "the model's context")
+
+
+def settle(
+    options: Options,
+    method: Moves,
+    facts: BaseFacts,
+    machine: Machine,
+    lengths: Sequence[tuple[int, int]],
+    *,
+    max_length: int | None = None,
+    keeps_base: bool = True,
+) -> tuple[Settings, tuple[Chosen, ...]]:
+    """All values of the run, and those that were chosen here with their reasons.
+
+    `lengths` holds (tokens, learnt tokens) of each row. `keeps_base` says that the base weights stay as they are.
+
+    Raises:
+        PlanError: `plan/two-step-sizes`, when a step is given both in tokens and in batches.
+    """
+    route = choose_route(measure(machine), options.dtype)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if route.value == "bfloat16" else "float32"
+    rows, learnt, most_rows, step = _step_size(options, lengths)
+    steps = plan_steps(
+        [one[1] for one in lengths],
+        epochs=options.epochs,
+        rows_per_step=rows,
+        learnt_per_step=learnt,
+        seed=options.seed,
+    )
+    load = estimate.Load(
+        n_parameters=facts.n_parameters,
+        n_trainable=method.trainable(facts),
+        keeps_base=keeps_base,
+        dtype=dtype,
+        longest=max((one[0] for one in lengths), default=1),
+    )
+    at_once, recompute, held = _at_once(facts, machine, load)
+    rate = _rate(options, method)
+    save = _save_dtype(options, facts)
+    settings = Settings(
+        device="cuda" if machine.gpu else "cpu",
+        dtype=dtype,
+        onednn=route.value == "float32-onednn",
+        epochs=options.epochs,
+        steps=len(steps),
+        rows_per_step=rows,
+        learnt_per_step=learnt,
+        most_rows=most_rows,
+        most_tokens=at_once,
+        learning_rate=float(rate.value),
+        warmup_ratio=options.warmup_ratio,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        max_length=max_length or facts.context,
+        recompute=recompute,
+        save_dtype=save.value,
+        checkpoint_minutes=options.checkpoint_minutes,
+        seed=options.seed,
+    )
+    device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
+    total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")
+    return settings, (device, route, step, total, held, rate, save)
+
+
+def _step_size(
+    options: Options, lengths: Sequence[tuple[int, int]]
+) -> tuple[int | None, int | None, int | None, Chosen]:
+    """Rows a step, learnt tokens a step, rows at once, and what to say of them."""
+    batch, several, tokens = options.batch_size, options.gradient_accumulation_steps, options.tokens_per_step
+    if tokens != "auto":
+        if several != "auto":
+            what = f"tokens_per_step is {tokens} and gradient_accumulation_steps is {several}: a step has one size"
+            raise PlanError(
+                Fault("plan/two-step-sizes", what, fix="leave one of the two out", key="run.tokens_per_step")
+            )
+        most = None if batch == "auto" else batch
+        return None, tokens, most, Chosen("step", f"{tokens} learnt tokens", "as the recipe says")
+    if batch != "auto":
+        rows = batch * (1 if several == "auto" else several)
+        said = f"{batch} x {1 if several == 'auto' else several}"
+        return rows, None, batch, Chosen("step", f"{rows} rows", f"as the recipe says: {said}")
+    mean = sum(one[0] for one in lengths) / max(1, len(lengths))
+    rows = min(ROWS, max(1, len(lengths) // STEPS_AN_EPOCH), max(1, int(MOST_TOKENS_A_STEP / max(mean, 1))))
+    why = f"{len(lengths)} rows of {mean:.0f} tokens: {-(-len(lengths) // rows)} steps an epoch"
+    if several != "auto":
+        rows = max(several, rows)
+        return rows, None, -(-rows // several), Chosen("step", f"{rows} rows", f"{why}, in {several} batches")
+    return rows, None, None, Chosen("step", f"{rows} rows", why)
+
+
+def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[int, bool, Chosen]:
+    """Tokens that go through the model at once, and whether activations are computed again to save memory."""
+    room = int(machine.learning_memory_bytes * 0.85) - estimate.standing_bytes(load)
+    most = MOST_LEARNT_AT_ONCE if not machine.gpu else 8 * MOST_LEARNT_AT_ONCE
+    wanted = max(most, load.longest)
+    for recompute in (False, True):
+        fits = int(room / estimate.token_bytes(facts, load.dtype, recompute=recompute))
+        if fits >= load.longest:
+            held = min(wanted, fits)
+            why = (
+                "fits in memory with every activation kept"
+                if not recompute
+                else "activations are computed twice to fit in memory"
+            )
+            return held, recompute, Chosen("tokens_at_once", held, why)
+    return load.longest, True, Chosen("tokens_at_once", load.longest, "the longest row; more than the memory holds")
+
+
+def _rate(options: Options, method: Moves) -> Chosen:
+    if options.learning_rate != "auto":
+        return Chosen("learning_rate", options.learning_rate, "as the recipe says")
+    return Chosen("learning_rate", method.learning_rate, "the method's own, for AdamW")
+
+
+def _save_dtype(options: Options, facts: BaseFacts) -> Chosen:
+    if options.save_dtype != "auto":
+        return Chosen("save_dtype", options.save_dtype, "as the recipe says")
+    small = facts.n_parameters < BILLION
+    why = f"{facts.n_parameters / 1e6:.0f} M weights: " + ("small enough to lose nothing" if small else "half the disk")
+    return Chosen("save_dtype", "float32" if small else "bfloat16", why)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith import rooms
+from tunesmith.errors import Fault
+from tunesmith.machine import Machine
+from tunesmith.methods._contract import Delivery
+from tunesmith.recipe import Part
+from tunesmith.weights.facts import BaseFacts
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+WEIGHTS = "weights.safetensors"
+
+
+class Full(Part):
+    """Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight."""
+
+    kind: ClassVar[str] = "full"
+    learning_rate: ClassVar[float] = 5e-5
+    keeps_base: ClassVar[bool] = False
+
+    def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
+        """Nothing: any model has weights that can move. Memory is for the plan to judge."""
+        return []
+
+    def trainable(self, base: BaseFacts) -> int:
+        """All weights; tied ones count once."""
+        return base.n_parameters
+
+    def wrap(self, model: PreTrainedModel) -> nn.Module:
+        """The model itself, in float32, each weight asking for a gradient."""
+        return model.float().requires_grad_(True)
+
+    def save(self, model: nn.Module, into: Path) -> None:
+        """All weights as they are trained, tied ones once."""
+        from safetensors.torch import save_file
+
+        into.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: weight.detach().contiguous().cpu() for name, weight in model.named_parameters()}, into / WEIGHTS
+        )
+
+    def load(self, model: nn.Module, folder: Path) -> None:
+        """Put them back, each in its place."""
+        import torch
+        from safetensors.torch import load_file
+
+        kept = load_file(folder / WEIGHTS)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(kept.pop(name))
+        if kept:
+            raise ValueError(f"weights that the model has not: {sorted(kept)[:3]}")
+
+    def settle(self, model: nn.Module) -> PreTrainedModel:
+        """It is at rest as it stands."""
+        return model  # type: ignore[return-value]
+
+    def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
+        """Everywhere: a fully tuned model is a plain model."""
+        return {name: Delivery("exact", "the weights themselves") for name in rooms.names("exports")}

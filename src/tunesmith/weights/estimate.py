@@ -1,0 +1,94 @@
+"""What a run takes: memory, disk and arithmetic, by counting. No weight is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.weights.facts import BaseFacts
+
+PROGRAM = 1_200_000_000  # torch, transformers and the libraries under them, once loaded
+ROOM = 1.25  # of activations: what the allocator and the backward pass hold besides what is counted
+DTYPES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What decides the memory of a run besides the architecture. `longest` is tokens of the longest row."""
+
+    n_parameters: int
+    n_trainable: int
+    keeps_base: bool
+    dtype: Literal["float32", "bfloat16"]
+    longest: int
+
+
+def standing_bytes(load: Load) -> int:
+    """Weights, gradients and optimizer: what is there whatever goes through; an upper bound.
+
+    A trainable weight takes 16 bytes (itself, gradient and two moments in float32), and 2 more where it is cast.
+    """
+    frozen = load.n_parameters if load.keeps_base else load.n_parameters - load.n_trainable
+    cast = DTYPES["bfloat16"] if load.dtype == "bfloat16" else 0
+    return PROGRAM + frozen * DTYPES[load.dtype] + load.n_trainable * (16 + cast)
+
+
+def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, recompute: bool) -> int:
+    """Activations that one token leaves for the backward pass, over all layers; an upper bound.
+
+    Counted for a decoder layer with rotary attention and a gated MLP, kept in float32 where the norms need it.
+    """
+    width, inner, heads = _layer_widths(facts)
+    # Two norms with their float32 copies, the residual, inputs of the projections; q, k, v around the rotation and the
+    # repeated heads; gate, up, their product and the activation, each beside its copy in the type of the products.
+    layer = 12 * width + 10 * heads + 6 * inner
+    if dtype == "bfloat16":
+        layer = layer * 5 // 4
+    kept = facts.n_layers * width + layer if recompute else facts.n_layers * layer
+    return int(4 * (kept + 4 * width) * ROOM)
+
+
+def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
+    """D, the width inside the MLP, and H x head size."""
+    config = facts.text_config
+    width = facts.hidden_size
+    inner = int(config.get("intermediate_size") or 4 * width)
+    n_heads = int(config.get("num_attention_heads") or 1)
+    head = int(config.get("head_dim") or width // n_heads)
+    return width, inner, n_heads * head
+
+
+def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
+    """The most memory a run takes at any time; an upper bound.
+
+    Training, or coming to rest: then base and merged weights stand in float32 beside the file that is read.
+    """
+    logits = 4 * 128 * facts.vocab_size * 4
+    learning = standing_bytes(load) + tokens_at_once * token_bytes(facts, load.dtype, recompute=recompute) + logits
+    resting = PROGRAM + facts.n_parameters * 12 + load.n_trainable * 8
+    return max(learning, resting)
+
+
+def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
+    """What a run leaves on the disk at most: the model at rest, and two checkpoints while one replaces the other.
+
+    A checkpoint has the trainable weights and AdamW's two moments in float32.
+    """
+    checkpoint = load.n_trainable * 12
+    learnt = load.n_trainable * 4 if load.keeps_base else 0
+    return facts.n_parameters * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
+
+
+def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length: float, recompute: bool) -> float:
+    """Floating-point operations of `tokens` tokens, forward and backward, with logits at `learnt` of them only.
+
+    A product with N weights costs 2 N a token forward and 2 N for the gradient of its input; 2 N more where the weights move.
+    """
+    head = facts.vocab_size * facts.hidden_size
+    body = max(0, facts.n_parameters - head * (1 if facts.tied else 2))
+    moves_base = not load.keeps_base
+    passes = 4 + 2 * moves_base + 2 * recompute
+    _, _, heads = _layer_widths(facts)
+    attention = facts.n_layers * 4 * heads * mean_length / 2 * (3 + recompute)
+    extra = 6 * load.n_trainable if load.keeps_base else 0
+    return tokens * (body * passes + attention + extra) + learnt * head * (4 + 2 * moves_base)

@@ -1,0 +1,57 @@
+"""Models to folders: safetensors, and every text file of the base beside them as it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WORDS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates",
+    "generation_config.json",
+)
+"""Copied, never saved again: a tokenizer that is read and written may come back as another class and lose spaces."""
+
+
+def save(model: PreTrainedModel, words: Path, into: Path, dtype: str = "float32") -> None:
+    """Write the model into `into`, cast once to `dtype` (`float32`, `bfloat16` or `float16`), in safetensors.
+
+    `words` is the folder that tokenizer, chat template and generation config are copied from. The model is cast in place.
+    """
+    from transformers import GenerationConfig
+
+    into.mkdir(parents=True, exist_ok=True)
+    kind: torch.dtype = getattr(torch, dtype)
+    model.to(kind)
+    model.config.dtype = kind
+    if (words / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig()  # a base may ship one that transformers refuses to write again
+    model.save_pretrained(into)
+    copy_words(words, into)
+
+
+def copy_words(words: Path, into: Path) -> None:
+    """The text files of a model folder, as they are."""
+    for name in WORDS:
+        file = words / name
+        if file.is_dir():
+            shutil.copytree(file, into / name, dirs_exist_ok=True)
+        elif file.is_file():
+            shutil.copyfile(file, into / name)
