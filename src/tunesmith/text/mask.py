@@ -129,29 +129,34 @@ def _answer_elsewhere(example: Example, number: int, text: Text, prompt: str, fu
     history = text.render(past, example.tools)
     if prompt.startswith(history) and full.startswith(history):
         same = next((at for at, (one, two) in enumerate(zip(prompt, full, strict=False)) if one != two), len(full))
-        return _after_other_words(turn, prompt[same:], full[same:])
+        answer = _after_other_words(turn, prompt[same:], full[same:])
+        if answer is None:
+            raise DataError(_no_span(example, number, "the template asks for another role than it records"))
+        return answer
     marked = text.render((*past, {**turn, "content": SENTINEL}), example.tools)
     before = marked.partition(SENTINEL)[0]
     asked = prompt[len(history) :] if prompt.startswith(history) and prompt != history else prompt[-8:]
     at = before.rfind(asked)
-    if SENTINEL not in marked or not full.startswith(before) or at < 0:
+    border = at + len(asked)
+    if SENTINEL not in marked or not full.startswith(before) or at < 0 or before[border:].strip():
         raise DataError(_no_span(example, number, "the template writes the conversation anew when the answer is there"))
-    return full[at + len(asked) :]
+    return full[border:]
 
 
-def _after_other_words(turn: Message, asked: str, told: str) -> str:
+def _after_other_words(turn: Message, asked: str, told: str) -> str | None:
     """The answer after a prompt that ends in `asked`, where the record of it has `told` in that place."""
-    thought = asked.rpartition("<think>")
-    if not thought[1] or "</think>" in thought[2]:
-        return told.lstrip() if asked[-1:].isspace() else told
     words = str(turn.get("content") or "")
     inside, closed, rest = words.rpartition("</think>")
-    inside = inside.partition("<think>")[2] if "<think>" in inside else inside
-    inside = str(turn.get("reasoning_content") or inside)
     said = (rest if closed else words).strip()
+    if not told.lstrip().startswith((words.strip(), said)):
+        return None
+    _, opened, begun = asked.rpartition("<think>")
+    if not opened or "</think>" in begun:
+        return told.lstrip() if asked[-1:].isspace() else told
+    thoughts = str(turn.get("reasoning_content") or inside.rpartition("<think>")[2])
     ending = told[told.rfind(said) + len(said) :] if said else told.lstrip()
-    opening = "" if thought[2].endswith("\n") else "\n"
-    return f"{opening}{inside.strip()}\n</think>\n\n{said}{ending}"
+    opening = "" if begun.endswith("\n") else "\n"
+    return f"{opening}{thoughts.strip()}\n</think>\n\n{said}{ending}"
 
 
 def _no_end_inside(example: Example, number: int, text: Text) -> None:

@@ -49,7 +49,7 @@ class Inspection:
 def inspect(
     data: str | Sequence[str],
     *,
-    format: str | None = None,  # noqa: A002  # the recipe's word
+    format: str | None = None,  # the word of the recipe
     model: str | None = None,
     max_length: int | None = None,
 ) -> Inspection:

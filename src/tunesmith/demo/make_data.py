@@ -1,0 +1,89 @@
+"""Writes the demo's rows: what a guest says at a coffee counter, and the order as JSON.
+
+`python -m tunesmith.demo.make_data` writes train.jsonl and test.jsonl beside this file, always the same. No row of the test file, and no order in it, stands in the other.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith import files
+
+SEED = 7
+N_TRAIN, N_TEST = 600, 60
+NUMBERS = {1: ("a", "one", "1"), 2: ("two", "2", "a couple of"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five", "5")}
+SIZES = ("small", "medium", "large")
+SIZE_WORDS = {"small": ("small", "little"), "medium": ("medium", "regular"), "large": ("large", "big")}
+DRINKS = ("latte", "espresso", "cappuccino", "mocha", "green tea", "black tea", "hot chocolate", "lemonade")
+FOODS = ("muffin", "croissant", "bagel", "cookie", "brownie", "scone", "sandwich", "waffle")
+PLURALS = {"espresso": "espressos", "sandwich": "sandwiches", "cookie": "cookies", "scone": "scones"}
+OPENINGS = ("", "", "hi, ", "hello, ", "good morning, ", "hey, ", "um, ", "morning! ")
+ASKING = ("can i get {}", "i would like {}", "i'd like {}", "could we have {}", "{}", "{}", "give me {}", "i need {}")
+ENDINGS = ("", "", " please", " please", ", thanks", ", thank you", ", that is all")
+TO_GO = (" to go", " to take away", ", we will take it with us", " for the road")
+HERE = (" for here", " to eat in", ", we are staying", "")
+
+
+def order(chance: random.Random) -> dict[str, Any]:
+    """What is wanted: one to three things, and whether they leave the shop."""
+    n_things = chance.choices((1, 2, 3), (4, 5, 1))[0]
+    names = chance.sample([*DRINKS, *FOODS], n_things)
+    items = []
+    for name in names:
+        item: dict[str, Any] = {"n": chance.choices((1, 2, 3, 4, 5), (5, 4, 2, 1, 1))[0], "item": name}
+        if name in DRINKS and chance.random() < 0.6:
+            item["size"] = chance.choice(SIZES)
+        items.append(item)
+    return {"items": items, "to_go": chance.random() < 0.5}
+
+
+def said(wanted: dict[str, Any], chance: random.Random) -> str:
+    """How a guest may say it."""
+    things = [_thing(item, chance) for item in wanted["items"]]
+    joined = things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+    where = chance.choice(TO_GO if wanted["to_go"] else HERE)
+    words = chance.choice(ASKING).format(joined) + where + chance.choice(ENDINGS)
+    return chance.choice(OPENINGS) + words
+
+
+def _thing(item: dict[str, Any], chance: random.Random) -> str:
+    count, name = item["n"], item["item"]
+    number = chance.choice(NUMBERS[count])
+    size = chance.choice(SIZE_WORDS[item["size"]]) + " " if "size" in item else ""
+    if count > 1:
+        name = PLURALS.get(name, f"{name}s")
+    if number == "a" and (size or name)[0] in "aeiou":
+        number = "an"
+    return f"{number} {size}{name}"
+
+
+def rows(seed: int, n: int) -> Iterator[tuple[str, str]]:
+    """Pairs of words and JSON, no words and no order twice."""
+    chance, seen = random.Random(seed), set[str]()
+    while n:
+        wanted = order(chance)
+        words, answer = said(wanted, chance), json.dumps(wanted)
+        if answer not in seen and words not in seen:
+            seen |= {words, answer}
+            n -= 1
+            yield words, answer
+
+
+def main() -> None:
+    """Write both files."""
+    pairs = list(rows(SEED, N_TRAIN + N_TEST))
+    folder = Path(__file__).parent
+    for name, part in (("train", pairs[:N_TRAIN]), ("test", pairs[N_TRAIN:])):
+        lines = (
+            json.dumps({"messages": [{"role": "user", "content": words}, {"role": "assistant", "content": answer}]})
+            for words, answer in part
+        )
+        files.write_text(folder / f"{name}.jsonl", "".join(line + "\n" for line in lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+from families import FAMILIES, text_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunesmith.errors import DataError
+from tunesmith.text.example import Example, Tokens
+from tunesmith.text.mask import weigh_turns
+from tunesmith.text.template import Text
+
+TEXTS = {name: text_of(family) for name, family in FAMILIES.items()}
+ANSWERS = ["Paris.", '{"color": "red", "count": 3}', "two\nlines\n\nand a gap", "naïve 日本 🙂", "a", "def add(a, b):\n    return a"]
+
+
+def chat(*turns: str, system: str = "", weights: dict[int, bool] | None = None) -> Example:
+    """User and assistant in turn."""
+    said = [{"role": ("user", "assistant")[at % 2], "content": words} for at, words in enumerate(turns)]
+    messages = ([{"role": "system", "content": system}] if system else []) + said
+    learn = [(weights or {}).get(at, message["role"] == "assistant") for at, message in enumerate(messages)]
+    return Example(tuple(messages), tuple(learn), file="rows.jsonl", line=3)
+
+
+def learnt(tokens: Tokens, text: Text) -> str:
+    return text.spell([one for one, weight in zip(tokens.ids, tokens.weights, strict=True) if weight])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_the_answer_and_its_end_are_learnt_and_nothing_else(name: str, answer: str) -> None:
+    family, text = FAMILIES[name], TEXTS[name]
+    example = chat("What is the capital of France?", answer)
+    (tokens,) = weigh_turns(example, text)
+    prompt = text.prompt(example.messages[:1]).ids
+    assert learnt(tokens, text) == family.learnt(answer)
+    assert tokens.ids[: len(prompt)] == prompt
+    assert tokens.weights == (0.0,) * len(prompt) + (1.0,) * (len(tokens.ids) - len(prompt))
+    assert tokens.ids[-1] in text.end_ids
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.takes_system])
+def test_a_system_text_is_read_and_not_learnt(name: str) -> None:
+    text = TEXTS[name]
+    example = chat("hello", "Hello, please!", system="Say hello.")
+    (tokens,) = weigh_turns(example, text)
+    prompt = text.prompt(example.messages[:2])
+    assert "Say hello." in prompt.text
+    assert tokens.ids[: len(prompt.ids)] == prompt.ids
+    assert learnt(tokens, text) == FAMILIES[name].learnt("Hello, please!")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_turn_is_learnt_once_after_the_very_prompt_of_inference(name: str) -> None:
+    family, text = FAMILIES[name], TEXTS[name]
+    said = ["one", "the first answer", "two", "the second", "three", "the third"]
+    example = chat(*said)
+    pieces = weigh_turns(example, text)
+    assert len(pieces) == 1 or family.rewrites
+    assert "".join(learnt(piece, text) for piece in pieces) == "".join(family.learnt(said[at]) for at in (1, 3, 5))
+    for at in (1, 3, 5):
+        prompt = text.prompt(example.messages[:at]).ids
+        begun = [piece for piece in pieces if piece.ids[: len(prompt)] == prompt and piece.weights[len(prompt)] == 1]
+        assert len(begun) == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_turn_of_weight_0_carries_none(name: str) -> None:
+    family, text = FAMILIES[name], TEXTS[name]
+    example = chat("one", "not this", "two", "but this", weights={1: False})
+    (tokens,) = weigh_turns(example, text)
+    assert learnt(tokens, text) == family.learnt("but this")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(FAMILIES)),
+    st.text(st.characters(codec="utf-8", exclude_characters="<|>[]#\0"), min_size=1, max_size=30).filter(str.strip),
+)
+def test_any_words_come_back_whole(name: str, answer: str) -> None:
+    family, text = FAMILIES[name], TEXTS[name]
+    example = chat("ask", answer)
+    (tokens,) = weigh_turns(example, text)
+    prompt = text.prompt(example.messages[:1]).ids
+    assert tokens.ids[: len(prompt)] == prompt
+    assert learnt(tokens, text) == family.learnt(answer)
+
+
+def test_words_that_would_melt_into_the_prompt_keep_the_border() -> None:
+    """`\\n` + `\\nHi` is one token in some vocabularies; at inference the prompt has ended before it."""
+    text = TEXTS["colon, space"]
+    prompt = text.prompt([{"role": "user", "content": "ask"}])
+    assert text.encode(prompt.text + "Paris")[: len(prompt.ids)] != list(prompt.ids), "the case must be a real one"
+    (tokens,) = weigh_turns(chat("ask", "Paris"), text)
+    assert tokens.ids[: len(prompt.ids)] == prompt.ids
+    assert learnt(tokens, text) == "Paris</s>"
+
+
+def test_given_thoughts_are_learnt_where_the_prompt_opens_them() -> None:
+    text = TEXTS["opened thought"]
+    (tokens,) = weigh_turns(chat("ask", "<think>\nhm, two\n</think>\n\nfive"), text)
+    assert learnt(tokens, text) == "hm, two\n</think>\n\nfive<|eos|>"
+
+
+def test_given_thoughts_are_learnt_in_the_turn_where_they_were_had() -> None:
+    text = TEXTS["thinking"]
+    thought = "<think>\nhm\n</think>\n\n"
+    first, second = weigh_turns(chat("a", thought + "one", "b", thought + "two"), text)
+    assert learnt(first, text) == thought + "one<|im_end|>"
+    assert learnt(second, text) == thought + "two<|im_end|>"
+    assert text.spell(second.ids).count("<think>") == 1, "what is past has lost its thoughts, as at inference"
+
+
+def test_calls_of_tools_are_learnt() -> None:
+    text = TEXTS["thinking"]
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
+    messages = ({"role": "user", "content": "add"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+    (tokens,) = weigh_turns(Example(messages, (False, True)), text)
+    assert '{"name": "add", "arguments": {"a": 2}}' in learnt(tokens, text)
+    assert learnt(tokens, text).endswith("</tool_call><|im_end|>")
+
+
+def faults(example: Example, text: Text) -> list[tuple[str, str, int | None]]:
+    with pytest.raises(DataError) as caught:
+        weigh_turns(example, text)
+    return [(fault.code, fault.key, fault.line) for fault in caught.value.faults]
+
+
+def test_a_system_text_that_the_template_refuses_is_a_fault_with_its_line() -> None:
+    text = TEXTS["no system"]
+    example = chat("a", "b", "c", "d", system="be kind")
+    assert faults(example, text)[0] == ("objective/template-refuses", "messages[2]", 3)
+
+
+def test_turns_that_do_not_alternate_are_a_fault_where_the_template_wants_it() -> None:
+    messages = tuple({"role": role, "content": "x"} for role in ("user", "user", "assistant"))
+    assert faults(Example(messages, (False, False, True)), TEXTS["inst"])[0][0] == "objective/template-refuses"
+
+
+def test_an_end_token_inside_an_answer_is_a_fault() -> None:
+    assert faults(chat("a", "say <|im_end|> now"), TEXTS["chatml"]) == [
+        ("objective/end-token-inside", "messages[1]", 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['role'] + m['content'] | upper }}{% endfor %}",  # other words than the row's
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",  # no answer
+        "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<answer>' }}{% endif %}",  # asks for another role than it writes
+        "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}",  # the past changes, no header
+    ],
+)
+def test_an_answer_that_cannot_be_found_is_a_fault_and_never_nothing(template: str) -> None:
+    words = text_of(FAMILIES["chatml"]).tokenizer
+    words.chat_template = template
+    assert faults(chat("hello there, you", "fine"), Text(words, frozenset([2])))[0][0] == "objective/no-span"
+
+
+def test_a_model_without_any_end_is_a_fault() -> None:
+    words = text_of(FAMILIES["no end"]).tokenizer
+    words.eos_token = None
+    assert faults(chat("a", "b"), Text(words, frozenset()))[0][0] == "objective/no-end-token"
