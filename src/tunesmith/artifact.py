@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +13,13 @@ from tunesmith.errors import ArtifactError, Fault
 from tunesmith.recipe import Recipe
 
 MANIFEST = "manifest.json"
+TEXT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 Precision = Literal["float32", "float16", "bfloat16", "8bit", "4bit"]
 Label = Literal["exact", "quantised", "approximate"]
 
@@ -21,7 +28,8 @@ Label = Literal["exact", "quantised", "approximate"]
 class Manifest:
     """What a folder holds, whose child it is, and how it was made.
 
-    `parents` maps a name to the hash of what this was made from; two with the same kind, parents and options are the same.
+    `parents` maps a name to the hash of what this was made from; two with the same kind, parents and options are the
+    same.
     `files` maps each file's path inside the folder to its size in bytes.
     """
 
@@ -45,25 +53,31 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.name != MANIFEST and not _hidden(path.relative_to(folder))
     }
     sealed = Manifest(manifest.kind, manifest.parents, manifest.options, manifest.about, sizes, __version__)
     files.write_json(folder / MANIFEST, asdict(sealed))
     return sealed
 
 
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder that is done; None where there is none, or where a file it names is gone or cut short."""
+    """The manifest of a folder that is done; None where there is none, or where a file it names is gone or cut short.
+
+    Keys that a later version wrote are passed over.
+    """
     try:
         tree = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**tree)
-    except (OSError, ValueError, TypeError):
+        manifest = Manifest(**{one.name: tree[one.name] for one in fields(Manifest) if one.name in tree})
+        sizes = {name: files.inside(folder, name).stat().st_size for name in manifest.files}
+    except (OSError, ValueError, TypeError, AttributeError, ArtifactError):
         return None
-    for name, size in manifest.files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            return None
-    return manifest
+    if not all(isinstance(part, dict) for part in (manifest.parents, manifest.options, manifest.about)):
+        return None
+    return manifest if sizes == manifest.files else None
 
 
 @dataclass(frozen=True)
@@ -93,11 +107,15 @@ class Export:
         manifest = read_manifest(folder)
         if manifest is None:
             return None
-        variants = {
-            name: Variant(name, folder / one["path"], one["n_bytes"], one["precision"], one["label"], one["about"])
-            for name, one in manifest.about["variants"].items()
-        }
-        return cls(manifest.kind, folder, variants, {key: value for key, value in manifest.about.items() if key != "variants"})
+        try:
+            variants = {
+                name: Variant(name, folder / one["path"], one["n_bytes"], one["precision"], one["label"], one["about"])
+                for name, one in manifest.about["variants"].items()
+            }
+        except (KeyError, TypeError, AttributeError):
+            return None
+        about = {key: value for key, value in manifest.about.items() if key != "variants"}
+        return cls(manifest.kind, folder, variants, about)
 
     def about_tree(self) -> dict[str, Any]:
         """What `open` reads back, for the manifest; paths are relative to the folder."""
@@ -118,7 +136,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Model:
-    """A tuned model at rest: a folder that any Hugging Face tool loads (config, safetensors, tokenizer, chat template)."""
+    """A model at rest: a folder that any Hugging Face tool loads (config, safetensors, tokenizer, chat template)."""
 
     folder: Path
     identity: str
@@ -143,8 +161,7 @@ class Model:
                     file=str(folder),
                 )
             )
-        known = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-        parts = [*weights, *(folder / name for name in known if (folder / name).is_file())]
+        parts = [*weights, *(folder / name for name in TEXT_FILES if (folder / name).is_file())]
         hashes = {part.name: files.sha256(part) for part in parts}
         return cls(folder, files.sha256_of(hashes), raw_text)
 

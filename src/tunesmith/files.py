@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from tunesmith import say
 from tunesmith.errors import ArtifactError, Fault
 
 PART = ".part-"  # what a name begins with while the file or folder is not whole
+OLD = "old"  # what stood in the place before, inside such a folder
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -26,8 +29,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(beside, 0o644)  # mkstemp makes it private; what we write is for others to read
-        os.replace(beside, path)
+        Path(beside).chmod(0o644)  # mkstemp makes it private; what we write is for others to read
+        Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
@@ -58,13 +61,15 @@ def write_json(path: Path, value: object) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; it takes the place of `path` when the block ends well, and is removed when it does not.
 
-    What stood at `path` stays there until then. Leftovers of a killed process beside it are removed first.
+    What stood at `path` stays there until then, and is put back when a process was killed while it took the place.
+    Other leftovers of killed processes beside it are removed first: hold a folder above with `locked`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{PART}{path.name}-*"):
+    recover(path)
+    for left in _leftovers(path):
         shutil.rmtree(left, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
-    os.chmod(beside, 0o755)
+    Path(beside).chmod(0o755)
     try:
         yield beside
     except BaseException:
@@ -72,11 +77,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
     if path.exists():
         old = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
-        os.replace(path, old / "old")
-        os.replace(beside, path)
+        path.replace(old / OLD)
+        beside.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.replace(beside, path)
+        beside.replace(path)
+
+
+def recover(path: Path) -> bool:
+    """Put back the folder that stood at `path` when a process was killed between its two renames; whether it did."""
+    if path.exists():
+        return False
+    for left in _leftovers(path):
+        if (left / OLD).is_dir():
+            (left / OLD).replace(path)
+            left.rmdir()
+            return True
+    return False
+
+
+def _leftovers(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{PART}{glob.escape(path.name)}-*"))
 
 
 def sha256(path: Path) -> str:
@@ -126,10 +147,10 @@ def locked(folder: Path) -> Iterator[None]:
         ArtifactError: `files/in-use`, when another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    with (folder / ".lock").open("a+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
             raise ArtifactError(
                 Fault(
                     "files/in-use",
@@ -138,4 +159,19 @@ def locked(folder: Path) -> Iterator[None]:
                     file=str(folder),
                 )
             ) from None
+        except OSError as error:  # some network disks know no locks
+            say.warn(f"{folder} cannot be locked ({error.strerror}): see that no other process writes there")
         yield
+
+
+def _lock(file: Any) -> None:
+    """Take the lock or raise BlockingIOError (PermissionError on Windows)."""
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,12 +15,19 @@ from pydantic import (
     PositiveInt,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from tunesmith import files, rooms
+from tunesmith import changes as sets
+from tunesmith import files, rooms, yaml12
 from tunesmith.errors import Fault, RecipeError
+from tunesmith.recipe_faults import Written, faults_of
 
 Auto = Literal["auto"]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Part(BaseModel):
@@ -30,38 +37,70 @@ class Part(BaseModel):
     `kind` is the name under which `rooms.py` lists it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
     kind: ClassVar[str] = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML's `true` stays a truth value; Python would take it for 1."""
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("not_a_number", "true and false mean nothing here")
+        return value
+
+
+def _takes_bool(annotation: object) -> bool:
+    return annotation in (bool, Any) or any(_takes_bool(part) for part in get_args(annotation))
 
 
 def _member(room: str) -> BeforeValidator:
     """Turns `"lora"` or `{kind: lora, rank: 8}` into the member of that name."""
+    word = room.removesuffix("s")
 
     def build(value: object) -> object:
-        if isinstance(value, str):
-            value = {"kind": value}
-        if not isinstance(value, Mapping):
+        if isinstance(value, Part):
+            if value.kind not in rooms.ROOMS[room] or not isinstance(value, rooms.find(room, value.kind)):
+                raise _unknown(f"{type(value).__name__} is no {word}", room)
             return value
-        options = dict(value)
+        options = {"kind": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
         kind = options.pop("kind", None)
         if not isinstance(kind, str):
-            raise ValueError(f"needs a kind: {', '.join(rooms.names(room))}")
+            raise _unknown(f"this {word} has no kind", room, f"write for example kind: {rooms.names(room)[-1]}")
         if kind not in rooms.ROOMS[room]:
-            raise ValueError(f"no {room.rstrip('s')} is called {kind!r}; {rooms.did_you_mean(kind, rooms.ROOMS[room])}")
+            raise _unknown(f"no {word} is called {kind!r}", room, rooms.did_you_mean(kind, rooms.ROOMS[room]))
         return rooms.find(room, kind).model_validate(options)
 
     return BeforeValidator(build)
 
 
+_SAID = "{what}"  # pydantic fills it in
+
+
+def _unknown(what: str, room: str, fix: str = "") -> PydanticCustomError:
+    fix = fix or f"known here: {', '.join(rooms.names(room))}"
+    return PydanticCustomError("unknown_member", _SAID, {"what": what, "fix": fix})
+
+
+def _conflict(what: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("conflict", _SAID, {"what": what, "fix": fix})
+
+
 class Data(Part):
     """What to learn from."""
 
-    train: str | tuple[str, ...]
+    train: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
     """File, or files: the rows to learn from."""
-    test: str | Annotated[float, Field(gt=0, lt=1)] | None = None
+    test: Text | Annotated[float, Field(gt=0, lt=1)] | None = None
     """File, or a fraction of `train` that is held out; never learnt from."""
-    format: str | None = None
+    format: Text | None = None
     """How a row is read; found from the rows when left out."""
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in rooms.ROOMS["formats"]:
+            raise _unknown(f"no format is called {name!r}", "formats", rooms.did_you_mean(name, rooms.ROOMS["formats"]))
+        return name
 
 
 class Options(Part):
@@ -94,22 +133,37 @@ class Options(Part):
     seed: int = 1
     """Fixes the order of the rows and the start of new weights."""
 
+    @model_validator(mode="after")
+    def _one_size_of_step(self) -> Self:
+        if self.tokens_per_step != "auto" and self.gradient_accumulation_steps != "auto":
+            what = "tokens_per_step and gradient_accumulation_steps both say how large a step is"
+            raise _conflict(what, "keep one of the two; the other is auto")
+        return self
+
 
 class Recipe(Part):
     """Base model + data + method -> exports. Only `base` and `data` have no default."""
 
-    base: str
+    base: Text
     """Hub id, folder, .gguf file, or bundle:NAME."""
     data: Data
     """What to learn from."""
-    objective: Annotated[SerializeAsAny[Part], _member("objectives")] = Field(default="sft", validate_default=True)  # type: ignore[assignment]
+    objective: Annotated[SerializeAsAny[Part], _member("objectives")] = Field(default="sft", validate_default=True)
     """Which tokens carry loss: sft (assistant turns) or uft (all of a raw text)."""
-    method: Annotated[SerializeAsAny[Part], _member("methods")] = Field(default="lora", validate_default=True)  # type: ignore[assignment]
+    method: Annotated[SerializeAsAny[Part], _member("methods")] = Field(default="lora", validate_default=True)
     """Which weights move."""
     run: Options = Options()
     """How the run goes."""
     export: tuple[Annotated[SerializeAsAny[Part], _member("exports")], ...] = ()
     """The forms the tuned model is written in."""
+
+    @model_validator(mode="after")
+    def _each_export_once(self) -> Self:
+        kinds = [one.kind for one in self.export]
+        twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        if twice:
+            raise _conflict(f"export names {', '.join(twice)} twice", "name each once; its options can hold lists")
+        return self
 
     @classmethod
     def read(cls, path: Path | str, changes: Sequence[str] = ()) -> Self:
@@ -125,13 +179,13 @@ class Recipe(Part):
     @classmethod
     def from_text(cls, text: str, file: str = "recipe", changes: Sequence[str] = ()) -> Self:
         """The recipe in a YAML text; see `read`."""
-        tree, lines = _parse_yaml(text, file)
-        for change in changes:
-            _change(tree, change)
+        tree, lines = yaml12.parse(text, file)
+        changed = sets.make(tree, changes, {"method": "lora", "objective": "sft"})
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise RecipeError([_explain(one, tree, file, lines) for one in error.errors()]) from None
+            written = Written(tree, file, lines, changed)
+            raise RecipeError(faults_of(error.errors(), cls, written)) from None
 
     def as_tree(self) -> dict[str, Any]:
         """The recipe as plain values, `kind` first in each member; `from_text` of its YAML gives the same recipe."""
@@ -143,16 +197,7 @@ class Recipe(Part):
 
     def as_yaml(self) -> str:
         """The recipe as YAML."""
-        from io import StringIO
-
-        from ruamel.yaml import YAML
-
-        out = StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(self.as_tree(), out)
-        return out.getvalue()
+        return yaml12.write(self.as_tree())
 
     def learning_hash(self) -> str:
         """What decides the trained weights: all but the exports. Two recipes with one hash give one run."""
@@ -176,102 +221,3 @@ def _text_of(path: Path) -> str:
         raise RecipeError(
             Fault("recipe/unreadable", f"cannot be read: {error}", fix="give a UTF-8 text file", file=str(path))
         ) from None
-
-
-def _parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Mapping[tuple[str | int, ...], int]]:
-    """The tree, and the line (from 1) of each key in it."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        tree = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = mark.line + 1 if mark else None
-        raise RecipeError(
-            Fault("recipe/not-yaml", str(error.problem), fix="mend the YAML at this line", file=file, line=line)
-        ) from None
-    except YAMLError as error:
-        raise RecipeError(Fault("recipe/not-yaml", str(error), fix="mend the YAML", file=file)) from None
-    if not isinstance(tree, Mapping):
-        raise RecipeError(
-            Fault("recipe/not-a-mapping", "a recipe is a list of `key: value` lines", fix="see: tunesmith new NAME", file=file)
-        )
-    lines: dict[tuple[str | int, ...], int] = {}
-    _note_lines(tree, (), lines)
-    return _plain(tree), lines
-
-
-def _note_lines(node: Any, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        lines[(*path, key)] = node.lc.data[key][0] + 1
-        _note_lines(value, (*path, key), lines)
-
-
-def _plain(node: Any) -> Any:
-    """The same values without ruamel's own classes."""
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    for plain in (bool, int, float, str):
-        if isinstance(node, plain):
-            return plain(node)
-    return node
-
-
-def _change(tree: dict[str, Any], change: str) -> None:
-    from ruamel.yaml import YAML
-
-    key, equals, value = change.partition("=")
-    if not equals or not key:
-        raise RecipeError(Fault("recipe/bad-set", f"{change!r} is not KEY=VALUE", fix="for example: --set method.rank=8"))
-    *way, last = key.split(".")
-    node = tree
-    for step in way:
-        inner = node.get(step)
-        if isinstance(inner, str) and step in ("method", "objective"):
-            inner = {"kind": inner}
-        elif inner is None:
-            inner = {"kind": "lora"} if step == "method" else {"kind": "sft"} if step == "objective" else {}
-        if not isinstance(inner, dict):
-            raise RecipeError(Fault("recipe/bad-set", f"{key!r}: {step!r} holds no keys", fix="for example: --set method.rank=8"))
-        node[step] = inner
-        node = inner
-    node[last] = _plain(YAML(typ="rt").load(value)) if value else ""
-
-
-def _explain(error: Any, tree: Mapping[str, Any], file: str, lines: Mapping[tuple[str | int, ...], int]) -> Fault:
-    """What pydantic says to programmers, said to the person who wrote the recipe."""
-    path = tuple(error["loc"])
-    known_path = path
-    while known_path and known_path not in lines:
-        known_path = known_path[:-1]
-    place = {"file": file, "line": lines.get(known_path), "key": ".".join(str(step) for step in path)}
-    inner = error.get("ctx", {}).get("error")
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1], tree)
-        return Fault("recipe/unknown-key", f"there is no key {path[-1]!r}", fix=rooms.did_you_mean(str(path[-1]), known), **place)
-    if error["type"] == "missing":
-        return Fault("recipe/missing-key", f"{path[-1]!r} is needed", fix=f"add {path[-1]}: ...", **place)
-    if error["type"] == "value_error" and "is called" in str(inner):
-        what, _, cure = str(inner).partition("; ")
-        return Fault("recipe/unknown-member", what, fix=cure, **place)
-    seen = f", and this is {error['input']!r}" if error["type"] != "value_error" else ""
-    said = str(inner) if inner is not None else error["msg"][0].lower() + error["msg"][1:]
-    return Fault("recipe/bad-value", f"{said}{seen}", fix=f"change the value of {place['key']}", **place)
-
-
-def _known_keys(path: Sequence[str | int], tree: Mapping[str, Any]) -> tuple[str, ...]:
-    if not path:
-        return tuple(Recipe.model_fields)
-    head = str(path[0])
-    if head in ("data", "run"):
-        return tuple((Data if head == "data" else Options).model_fields)
-    room = {"method": "methods", "objective": "objectives", "export": "exports"}[head]
-    value: Any = tree[head]
-    for step in path[1:]:
-        value = value[step] if isinstance(step, int) or (isinstance(value, Mapping) and step in value) else value
-    kind = value.get("kind") if isinstance(value, Mapping) else value
-    return ("kind", *rooms.find(room, str(kind)).model_fields)

@@ -1,7 +1,7 @@
 """Talk to the person: notes, warnings and progress. It goes to stderr; data goes to stdout.
 
-The rooms only call `note`, `warn` and `progress`. Who listens is chosen once by `hear`: the command line puts in a voice
-with bars, a program that embeds tunesmith may put in its own, and with nobody listening plain lines are printed.
+The rooms only call `note`, `warn` and `progress`. Who listens is chosen once by `hear`: the command line puts in a
+voice with bars, a program that embeds tunesmith may put in its own, and with nobody listening plain lines are printed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
-
 
 PLAIN_SECONDS = 10.0
 
@@ -142,7 +141,10 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress(label: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
-    """A task that may take more than two seconds: `with progress("tune", 300, "steps") as bar: bar.advance(1)`."""
+    """A task that may take more than two seconds, for as long as the block runs.
+
+    `with progress("tune", 300, "steps") as bar: bar.advance(1)`
+    """
     voice = _voice
     bar = voice.start(label, total, unit)
     done = False

@@ -6,7 +6,7 @@ from tunesmith.cli.out import Out
 from tunesmith.errors import CannotTell, Fault, RuntimeFault, TunesmithError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 MAX_TOKENS = 512
 
@@ -24,7 +24,8 @@ def chat(
 ) -> Out:
     """Talk to a model, in any runtime.
 
-    On a terminal a conversation, which /new begins again and Ctrl-D ends. With --prompt, or with text on stdin, one answer.
+    On a terminal a conversation, which /new begins again and Ctrl-D ends. With --prompt, or with text on stdin, one
+    answer.
 
     Args:
         what: A run, a Hugging Face model folder, or a PEFT adapter folder.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def check(what: Path, /, *, runtime: Names = (), base: str | None = None, into: Path | None = None) -> Out:
     """Whether every runtime gives the answers the model gives in torch.
 
-    One table: a row for each file in each runtime, a column for each check. The exit code is 1 when any check says no. What
-    cannot be told here is named with the way to get what is missing.
+    One table: a row for each file in each runtime, a column for each check. The exit code is 1 when any check says no.
+    What cannot be told here is named with the way to get what is missing.
 
     Args:
         what: A run, a Hugging Face model folder, or a PEFT adapter folder, that was exported before.

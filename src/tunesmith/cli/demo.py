@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def demo(*, into: Path | None = None) -> Out:
     """The whole chain on built-in data and a small real model: minutes on a laptop.
 
-    Fetches the model, tunes it, writes GGUF, Ollama and web exports, checks each in its own runtime, and shows three unseen
-    prompts before and after. A second call does not repeat what is finished.
+    Fetches the model, tunes it, writes GGUF, Ollama and web exports, checks each in its own runtime, and shows three
+    unseen prompts before and after. A second call does not repeat what is finished.
 
     Args:
         into: The folder of the run; runs/demo when left out.

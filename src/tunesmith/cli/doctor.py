@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def doctor() -> Out:
     """What this machine has and lacks.
 
-    Each missing thing stands with the command that gets it. Nothing is changed. The exit code is 1 when tuning cannot work
-    here; what only some exports or runtimes need may lack.
+    Each missing thing stands with the command that gets it. Nothing is changed. The exit code is 1 when tuning cannot
+    work here; what only some exports or runtimes need may lack.
 
     Example:
         $ tunesmith doctor

@@ -144,7 +144,7 @@ def _data_only(live: bool) -> Iterator[TextIO]:
         if real.fileno() == 1:
             kept = os.dup(1)
             os.dup2(2, 1)
-            stream = os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="replace", closefd=True)
+            stream: TextIO = os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="replace", closefd=True)
         else:
             stream = real
     except (OSError, ValueError):  # no file behind it, as under a test that captures

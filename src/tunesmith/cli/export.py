@@ -24,7 +24,7 @@ def export(what: Path, /, *, to: Names, into: Path | None = None, base: str | No
     from tunesmith.verbs.run import exports_as_json
 
     made = write(what, to=to, into=into, base=base)
-    tree = {"run": str(what), "stages": [], "exports": exports_as_json(made), "checks": None}
+    tree: dict[str, Any] = {"run": str(what), "stages": [], "exports": exports_as_json(made), "checks": None}
     return Out(tree, lambda console: paint(tree["exports"], console))
 
 

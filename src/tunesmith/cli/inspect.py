@@ -1,5 +1,4 @@
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith.cli.out import Out
 
@@ -8,16 +7,17 @@ if TYPE_CHECKING:
 
     from tunesmith.verbs.inspect import Inspection
 
+N_FAULTS = 20  # shown in full; --json has them all
 
-def inspect(
-    data: tuple[str, ...], /, *, format: str | None = None, model: str | None = None, max_length: int | None = None
-) -> Out:  # noqa: A002
+
+def inspect(*data: str, format: str | None = None, model: str | None = None, max_length: int | None = None) -> Out:
     """What is in the data: every fault with its line, token counts, and which text is learnt.
 
-    The exit code is 1 when a row cannot be learnt from.
+    The first rows are shown as they are learnt from; what is learnt is green on a terminal, and stands in [[ ]]
+    elsewhere. The exit code is 1 when a row cannot be learnt from.
 
     Args:
-        data: File or files.
+        data: Files, globs or folders.
         format: How a row is read: messages or text; found from the rows when left out.
         model: Count tokens and render as this model does: Hub id, folder, .gguf file, or bundle:NAME.
         max_length: Tokens an example may have; the model's context when left out.
@@ -25,7 +25,36 @@ def inspect(
     Example:
         $ tunesmith inspect chats.jsonl
     """
+    from tunesmith.errors import Fault, RecipeError
     from tunesmith.verbs.inspect import inspect as look
 
+    if not data:
+        raise RecipeError(Fault("cli/no-data", "inspect needs a file of data", "tunesmith inspect DATA.jsonl"))
     found = look(data, format=format, model=model, max_length=max_length)
     return Out(found.as_json(), lambda to: _paint(found, to), 1 if found.faults else 0)
+
+
+def _paint(found: "Inspection", to: "Console") -> None:
+    from rich.text import Text
+
+    to.print(Text.assemble(("format  ", "dim"), found.format))
+    to.print(Text.assemble(("rows    ", "dim"), f"{found.n_rows:,}, of which {found.n_usable:,} can be learnt from"))
+    if found.n_prompt_tokens is not None and found.n_learnt_tokens is not None:
+        total = found.n_prompt_tokens + found.n_learnt_tokens
+        share = found.n_learnt_tokens / total if total else 0
+        said = f"{total:,}, of which {found.n_learnt_tokens:,} ({share:.0%}) are learnt"
+        to.print(Text.assemble(("tokens  ", "dim"), said))
+    else:
+        to.print(Text("tokens  not counted: name a model, for example --model bundle:smollm2-135m-instruct", "dim"))
+    for number, pieces in enumerate(found.shown, 1):
+        to.print()
+        to.print(Text(f"row {number} as it is learnt from", "dim"))
+        shown = Text()
+        for text, learnt in pieces:
+            shown.append(text if to.is_terminal or not learnt else f"[[{text}]]", "green" if learnt else "")
+        to.print(shown, soft_wrap=True)
+    for fault in found.faults[:N_FAULTS]:
+        to.print()
+        to.print(str(fault), soft_wrap=True)
+    if len(found.faults) > N_FAULTS:
+        to.print(f"\nand {len(found.faults) - N_FAULTS} more; all of them with: --json")

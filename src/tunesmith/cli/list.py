@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tunesmith.verbs.members import Member
 
 
-def list(room: str | None = None, /) -> Out:  # noqa: A001 - the verb's name
+def list(room: str | None = None, /) -> Out:
     """The members of every room: methods, formats, exports, runtimes, checks.
 
     Args:

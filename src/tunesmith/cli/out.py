@@ -26,7 +26,17 @@ class Out:
         if as_json:
             write_json(self.tree, stream)
         else:
-            self.paint(console(stream))
+            to = console(stream)
+            with to.capture() as painted:
+                self.paint(to)
+            text = painted.get()
+            stream.write(text if stream.isatty() else _without_ends(text))
+            stream.flush()
+
+
+def _without_ends(text: str) -> str:
+    """The lines without the blanks that fill a table's last column."""
+    return "".join(line.rstrip() + "\n" for line in text.splitlines())
 
 
 def console(stream: TextIO) -> "Console":

@@ -16,6 +16,16 @@ from tunesmith.cli.out import Out, console
 from tunesmith.errors import Fault, TunesmithError
 
 
+def _unwrapped(text: str) -> str:
+    """Each paragraph on one line: the help is as wide as the terminal, whatever the source is."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+def _default(value: object) -> object:
+    """What the help says of a default: nothing where leaving the option out is said in its text."""
+    return None if value in (None, (), False) else str(value)
+
+
 class UsageError(TunesmithError):
     """The words after `tunesmith` cannot be understood."""
 
@@ -32,11 +42,11 @@ class Verb:
         self.example = textwrap.dedent(example).strip()
         self.app = App(
             name=f"tunesmith {name}",
-            help=text.partition("\nArgs:")[0],
+            help=_unwrapped(text.partition("\nArgs:")[0]),
             help_format="plaintext",
             help_flags=(),
             version_flags=(),
-            default_parameter=Parameter(negative=(), show_default=True, show_env_var=False),
+            default_parameter=Parameter(negative=(), show_default=_default, show_env_var=False),
             result_action="return_value",
         )
         self.app.default(self.function)

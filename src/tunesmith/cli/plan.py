@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 def plan(recipe: Path, /, *, set_: Changes = (), into: Path | None = None) -> Out:
     """What a recipe would take, and every reason why it would not work, before anything is loaded.
 
-    Tokens, steps, memory, disk and time; each value that was chosen, with why. The exit code is 2 when anything is refused.
+    Tokens, steps, memory, disk and time; each value that was chosen, with why. The exit code is 2 when anything is
+    refused.
 
     Args:
         recipe: The recipe's file.

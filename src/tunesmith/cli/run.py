@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def run(recipe: Path, /, *, set_: Changes = (), into: Path | None = None, fresh: bool = False) -> Out:
     """A recipe from data to checked exports; finished stages are not done again.
 
-    Plans, tunes, exports, checks. After Ctrl-C or a crash, the same command goes on where it stopped. The exit code is 1 when
-    any check says no.
+    Plans, tunes, exports, checks. After Ctrl-C or a crash, the same command goes on where it stopped. The exit code is
+    1 when any check says no.
 
     Args:
         recipe: The recipe's file.

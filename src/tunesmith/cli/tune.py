@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 from tunesmith.cli.changes import Changes
 from tunesmith.cli.out import Out
@@ -9,7 +10,8 @@ def tune(
 ) -> Out:
     """A tuned model from a recipe.
 
-    The plan is said first. Ctrl-C saves a checkpoint; --resume goes on from it to the same model that a run in one go gives.
+    The plan is said first. Ctrl-C saves a checkpoint; --resume goes on from it to the same model that a run in one go
+    gives.
 
     Args:
         recipe: The recipe's file.
@@ -29,7 +31,7 @@ def tune(
     began = time.monotonic()
     run = make(Recipe.read(recipe, set_), into=into, resume=resume, fresh=fresh)
     stage = {"stage": "tune", "state": "done", "seconds": round(time.monotonic() - began, 1)}
-    tree = {"run": str(run.folder), "stages": [stage], "exports": {}, "checks": None}
+    tree: dict[str, Any] = {"run": str(run.folder), "stages": [stage], "exports": {}, "checks": None}
     lines = (
         f"run    {run.folder}\nmodel  {run.folder / 'model'}\nnext   tunesmith export {run.folder} --to gguf,ollama,web"
     )

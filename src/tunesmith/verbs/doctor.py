@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -143,7 +142,7 @@ def _converter() -> Item:
     try:
         from tunesmith.exports import _converter as home
 
-        found = home.find()
+        found = home.find(None)
     except Exception as error:  # noqa: BLE001 - whatever keeps it from being found, the answer is how to get it
         return Item(
             "programs",
@@ -153,7 +152,7 @@ def _converter() -> Item:
             get,
             "export gguf, ollama",
         )
-    return Item("programs", "llama.cpp converter", True, str(found), get, "export gguf, ollama")
+    return Item("programs", "llama.cpp converter", True, str(found.root), get, "export gguf, ollama")
 
 
 def _node() -> Item:

@@ -17,8 +17,8 @@ TEMPLATE = """\
 base: {base}
 
 data:
-  # File or files; each line {{"messages": [{{"role": "user", "content": ...}}, {{"role": "assistant", "content": ...}}]}},
-  # or raw text, for objective: uft.
+  # File or files. Each line is a chat: {{"messages": [{{"role": "user", "content": "..."}},
+  # {{"role": "assistant", "content": "..."}}]}}; or raw text, for objective: uft.
   train: {data}
   # Never learnt from: a file, or a fraction of train.
   test: 0.1
