@@ -16,6 +16,7 @@ from tunesmith.yaml12 import Way
 MEMBERS: Mapping[str, str] = {"objective": "objectives", "method": "methods", "export": "exports"}
 """The keys of a recipe that hold members, and their rooms."""
 
+EMPTY = "should not be empty"
 PLAIN = {
     "int_type": "should be a whole number",
     "int_parsing": "should be a whole number",
@@ -24,8 +25,8 @@ PLAIN = {
     "float_parsing": "should be a number",
     "finite_number": "should be a finite number",
     "string_type": "should be text",
-    "too_short": "should not be empty",
-    "string_too_short": "should not be empty",
+    "too_short": EMPTY,
+    "string_too_short": EMPTY,
     "tuple_type": "should be a list",
     "list_type": "should be a list",
     "bool_type": "should be true or false",
@@ -105,6 +106,7 @@ def _fault(way: Way, group: Sequence[Any], model: type[BaseModel], written: Writ
     said = list(dict.fromkeys(_words(one) for one in group))
     ways = [one.removeprefix("should be ") for one in said if one.startswith("should be ")]
     what = "should be " + " or ".join(ways) if len(ways) == len(said) else "; ".join(said)
+    what = EMPTY if EMPTY in said else what
     what = f"{what}, and this is {_seen(error['input'])}"
     return Fault("recipe/bad-value", what, f"change the value of {key}", **place)
 
