@@ -93,8 +93,8 @@ def test_a_wrong_value_is_said_with_what_would_be_right(text: str, what: str) ->
     ("text", "key", "what"),
     [
         ("base: a\ndata: {train: [x, 3]}", "data.train[1]", "should be text, and this is 3"),
-        ("base: a\ndata: {train: []}", "data.train", "should be text or not be empty, and this is []"),
-        ("base: a\ndata: {train: ''}", "data.train", "should not be empty or be a list, and this is ''"),
+        ("base: a\ndata: {train: []}", "data.train", "should not be empty, and this is []"),
+        ("base: a\ndata: {train: ''}", "data.train", "should not be empty, and this is ''"),
         ("base: ''\ndata: {train: x}", "base", "should not be empty, and this is ''"),
         ("base: a\ndata: x", "data", "should hold keys of its own, and this is 'x'"),
         ("base: 2026-11-22\ndata: {train: x}", "base", "should be text, and this is 2026-11-22, a date to YAML"),
@@ -103,9 +103,7 @@ def test_a_wrong_value_is_said_with_what_would_be_right(text: str, what: str) ->
 def test_a_value_of_the_wrong_shape_is_named(text: str, key: str, what: str) -> None:
     fault = one(text)
     assert (fault.code, fault.key) == ("recipe/bad-value", key)
-    assert fault.what.replace("should be not", "should not").startswith(what.replace("or be a", "or a")) or (
-        "empty" in fault.what
-    )
+    assert fault.what.startswith(what)
 
 
 @pytest.mark.parametrize("text", ["method: {rank: 8}", "method: 3", "objective: [sft]", "method: {kind: 3}"])

@@ -49,10 +49,6 @@ def test_what_is_not_a_recipe_is_refused_with_its_line(text: str, code: str, lin
     assert (found.code, found.line, found.file) == (code, line, "r.yaml")
 
 
-def test_a_list_that_holds_itself_is_refused() -> None:
-    assert fault("a: &x [*x]\n").code in ("recipe/not-yaml", "recipe/not-a-mapping")
-
-
 def test_the_doubled_key_is_named() -> None:
     assert fault("base: 1\nbase: 2\n").what == "the key 'base' is written twice"
 
