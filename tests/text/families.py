@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny.models import CHATML, tokenizer
-
 from tunesmith.text.template import Text
 
 HEADERS = (
@@ -75,7 +74,9 @@ STRIPS = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + STRIPS
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + STRIPS
+)
 OPENED_THOUGHT = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}"
     "{{ '<|assistant|>' + m['content'].split('</think>')[-1].strip() + eos_token }}"
@@ -145,9 +146,7 @@ FAMILIES = {
     "inst, late system": Family(INST_LATE, (), "</s>", lambda words: " " + words + "</s>", bos="<s>", rewrites=True),
     "closing": Family(CLOSING, PHI, "<|endoftext|>", _ends("<|end|>")),
     "strips": Family(STRIPS, IM, "<|im_end|>", lambda words: words.strip() + "<|im_end|>"),
-    "no system": Family(
-        NO_SYSTEM, IM, "<|im_end|>", lambda words: words.strip() + "<|im_end|>", takes_system=False
-    ),
+    "no system": Family(NO_SYSTEM, IM, "<|im_end|>", lambda words: words.strip() + "<|im_end|>", takes_system=False),
     "opened thought": Family(
         OPENED_THOUGHT,
         ("<|user|>", "<|assistant|>", "<|system|>"),

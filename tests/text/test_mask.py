@@ -11,7 +11,14 @@ from tunesmith.text.mask import weigh_turns
 from tunesmith.text.template import Text
 
 TEXTS = {name: text_of(family) for name, family in FAMILIES.items()}
-ANSWERS = ["Paris.", '{"color": "red", "count": 3}', "two\nlines\n\nand a gap", "naïve 日本 🙂", "a", "def add(a, b):\n    return a"]
+ANSWERS = [
+    "Paris.",
+    '{"color": "red", "count": 3}',
+    "two\nlines\n\nand a gap",
+    "naïve 日本 🙂",
+    "a",
+    "def add(a, b):\n    return a",
+]
 
 
 def chat(*turns: str, system: str = "", weights: dict[int, bool] | None = None) -> Example:
@@ -150,7 +157,6 @@ def test_an_end_token_inside_an_answer_is_a_fault() -> None:
         "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",  # no answer
         "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<answer>' }}{% endif %}",  # asks for another role than it writes
-        "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}",  # the past changes, no header
     ],
 )
 def test_an_answer_that_cannot_be_found_is_a_fault_and_never_nothing(template: str) -> None:
@@ -163,3 +169,38 @@ def test_a_model_without_any_end_is_a_fault() -> None:
     words = text_of(FAMILIES["no end"]).tokenizer
     words.eos_token = None
     assert faults(chat("a", "b"), Text(words, frozenset()))[0][0] == "objective/no-end-token"
+
+
+def spaced() -> Text:
+    """A tokenizer that writes blanks as ▁ and puts one before a text that begins without, as the Llama 2 kind does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    bpe.decoder = decoders.Metaspace(prepend_scheme="first")
+    corpus = ["USER: ask me ASSISTANT: Paris is it", "Say hello, please! the answer is five\nfour [INST] [/INST]"] * 9
+    bpe.train_from_iterator(corpus, trainers.BpeTrainer(special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
+    return Text(PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>"), frozenset([2]))
+
+
+@pytest.mark.parametrize("name", ["inst in letters", "colon", "colon, space", "no end"])
+@pytest.mark.parametrize("answer", ["Paris", "Say five", "a\nb"])
+def test_a_tokenizer_that_adds_blanks_keeps_the_border_too(name: str, answer: str) -> None:
+    text = spaced()
+    text.tokenizer.chat_template = FAMILIES[name].template
+    example = chat("ask me", answer)
+    (tokens,) = weigh_turns(example, text)
+    prompt = text.prompt(example.messages[:1]).ids
+    words = text.render(example.messages).rstrip("\n")
+    whole = words if words.endswith("</s>") else f"{words}</s>"
+    assert tokens.ids[: len(prompt)] == prompt
+    assert tokens.weights == (0.0,) * len(prompt) + (1.0,) * (len(tokens.ids) - len(prompt))
+    assert text.spell(tokens.ids) == text.spell(text.encode(whole))
+
+
+def test_the_end_that_the_template_writes_ends_an_answer_whatever_the_base_calls_its_end() -> None:
+    text = text_of(FAMILIES["chatml"])
+    words = text.tokenizer
+    words.eos_token = "<|endoftext|>"
+    assert words.convert_ids_to_tokens(list(Text(words, frozenset()).turn_end_ids())) == ["<|im_end|>"]

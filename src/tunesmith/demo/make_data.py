@@ -21,17 +21,16 @@ SIZE_WORDS = {"small": ("small", "little"), "medium": ("medium", "regular"), "la
 DRINKS = ("latte", "espresso", "cappuccino", "mocha", "green tea", "black tea", "hot chocolate", "lemonade")
 FOODS = ("muffin", "croissant", "bagel", "cookie", "brownie", "scone", "sandwich", "waffle")
 PLURALS = {"espresso": "espressos", "sandwich": "sandwiches", "cookie": "cookies", "scone": "scones"}
-OPENINGS = ("", "", "hi, ", "hello, ", "good morning, ", "hey, ", "um, ", "morning! ")
+OPENINGS = ("", "", "", "hi, ", "hello, ", "hey, ", "um, ", "morning! ")
 ASKING = ("can i get {}", "i would like {}", "i'd like {}", "could we have {}", "{}", "{}", "give me {}", "i need {}")
-ENDINGS = ("", "", " please", " please", ", thanks", ", thank you", ", that is all")
-TO_GO = (" to go", " to take away", ", we will take it with us", " for the road")
+ENDINGS = ("", "", " please", " please", ", thanks", ", thank you")
+TO_GO = (" to go", " to take away", " for the road")
 HERE = (" for here", " to eat in", ", we are staying", "")
 
 
 def order(chance: random.Random) -> dict[str, Any]:
-    """What is wanted: one to three things, and whether they leave the shop."""
-    n_things = chance.choices((1, 2, 3), (4, 5, 1))[0]
-    names = chance.sample([*DRINKS, *FOODS], n_things)
+    """What is wanted: one thing or two, and whether they leave the shop."""
+    names = chance.sample([*DRINKS, *FOODS], chance.choices((1, 2), (1, 1))[0])
     items = []
     for name in names:
         item: dict[str, Any] = {"n": chance.choices((1, 2, 3, 4, 5), (5, 4, 2, 1, 1))[0], "item": name}
@@ -44,9 +43,8 @@ def order(chance: random.Random) -> dict[str, Any]:
 def said(wanted: dict[str, Any], chance: random.Random) -> str:
     """How a guest may say it."""
     things = [_thing(item, chance) for item in wanted["items"]]
-    joined = things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
     where = chance.choice(TO_GO if wanted["to_go"] else HERE)
-    words = chance.choice(ASKING).format(joined) + where + chance.choice(ENDINGS)
+    words = chance.choice(ASKING).format(" and ".join(things)) + where + chance.choice(ENDINGS)
     return chance.choice(OPENINGS) + words
 
 
@@ -67,7 +65,7 @@ def rows(seed: int, n: int) -> Iterator[tuple[str, str]]:
     while n:
         wanted = order(chance)
         words, answer = said(wanted, chance), json.dumps(wanted)
-        if answer not in seen and words not in seen:
+        if words not in seen and answer not in seen:
             seen |= {words, answer}
             n -= 1
             yield words, answer

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tiny.models import save
+from tunesmith.verbs.inspect import inspect
+
+GOOD = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello, please!"}]}
+BAD = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save(tmp_path_factory.mktemp("model")))
+
+
+def written(folder: Path, *rows: object) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_without_a_model_rows_and_faults_are_told_and_no_tokens(tmp_path: Path) -> None:
+    data = written(tmp_path, GOOD, BAD)
+    found = inspect(data).as_json()
+    assert {key: found[key] for key in ("format", "rows", "usable", "tokens")} == {
+        "format": "messages",
+        "rows": 2,
+        "usable": 1,
+        "tokens": None,
+    }
+    (fault,) = found["faults"]
+    assert set(fault) == {"code", "file", "line", "key", "what", "fix"}
+    assert (fault["code"], fault["file"], fault["line"]) == ("data/no-assistant", data, 2)
+
+
+def test_with_a_model_what_is_learnt_is_shown_token_by_token(tmp_path: Path, model: str) -> None:
+    found = inspect(written(tmp_path, GOOD, GOOD), model=model)
+    prompt, answer = found.shown[0]
+    assert prompt == (
+        "<|im_start|>system\nYou are tiny.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n",
+        False,
+    )
+    assert answer == ("Hello, please!<|im_end|>", True)
+    assert found.n_usable == len(found.shown) == 2
+    assert found.n_learnt_tokens
+    assert found.as_json()["tokens"] == {"prompt": found.n_prompt_tokens, "learnt": found.n_learnt_tokens}
+
+
+def test_rows_longer_than_the_limit_are_not_usable(tmp_path: Path, model: str) -> None:
+    found = inspect(written(tmp_path, GOOD), model=model, max_length=5)
+    assert found.n_usable == 0
+    assert found.faults[0].code == "data/too-long"
+
+
+def test_raw_text_is_learnt_whole(tmp_path: Path, model: str) -> None:
+    found = inspect(written(tmp_path, {"text": "a tale"}), model=model)
+    assert "".join(text for text, _ in found.shown[0]) == "a tale<|im_end|>"
+    assert found.n_prompt_tokens == 1
