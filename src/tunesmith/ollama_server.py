@@ -1,0 +1,220 @@
+"""An Ollama server, spoken to over its HTTP API: is it there, does it have a model, make one, ask it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tunesmith import files, say
+from tunesmith.errors import Fault, RuntimeFault
+
+PORT = 11434
+BLOCK = 1 << 20
+NATIVE_JINJA = (0, 30)  # from this version on, a GGUF's own chat template is used where no TEMPLATE stands
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is, or would be; nothing is asked until a method is called."""
+
+    address: str
+
+    @classmethod
+    def at(cls, host: str | None = None) -> Server:
+        """The server of `host`, else of the environment's OLLAMA_HOST, else of this machine, as Ollama reads them."""
+        word = (host or os.environ.get("OLLAMA_HOST") or "").strip().strip("\"'")
+        scheme, found, rest = word.partition("://")
+        if not found:
+            scheme, rest = "http", word
+        port = PORT if not found else {"http": 80, "https": 443}.get(scheme, PORT)
+        parts = urllib.parse.urlsplit(f"//{rest}")
+        name = parts.hostname or "127.0.0.1"
+        name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # where it listens is not where one calls
+        name = f"[{name}]" if ":" in name else name
+        return cls(f"{scheme}://{name}:{parts.port or port}{parts.path.rstrip('/')}")
+
+    def version(self) -> str:
+        """Its version; empty when none answers."""
+        try:
+            with self._open("/api/version", timeout_s=3) as reply:
+                return str(json.load(reply).get("version", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def ask(self, path: str, body: Mapping[str, Any], timeout_s: float = 600) -> dict[str, Any]:
+        """The reply to a request, in one piece.
+
+        Raises:
+            RuntimeFault: `runtime/ollama-refused` with what it said; `runtime/ollama-gone` when it stops answering.
+        """
+        try:
+            with self._open(path, _json({**body, "stream": False}), timeout_s) as reply:
+                tree = json.load(reply)
+        except (OSError, ValueError) as error:
+            raise RuntimeFault(self._fault(path, error)) from None
+        return dict(tree)
+
+    def models(self) -> Mapping[str, str]:
+        """The digest of each model that it has, by name and tag.
+
+        Raises:
+            RuntimeFault: as `ask`.
+        """
+        try:
+            with self._open("/api/tags", timeout_s=30) as reply:
+                return {str(one["name"]): str(one["digest"]) for one in json.load(reply)["models"] or []}
+        except (OSError, ValueError, KeyError) as error:
+            raise RuntimeFault(self._fault("/api/tags", error)) from None
+
+    def create(self, payload: Mapping[str, Any], weights: Path) -> bool:
+        """Make the model of a body for `/api/create`, unless it was made from the same before and is still there.
+
+        Args:
+            payload: `model`, `files` with the digest of `weights`, and what else the model has.
+            weights: the GGUF; sent only when the server does not have it.
+
+        Returns:
+            Whether anything was made.
+
+        Raises:
+            RuntimeFault: as `ask`.
+        """
+        name = tagged(str(payload["model"]))
+        if self._is_made(name, payload):
+            return False
+        (digest,) = payload["files"].values()
+        if not self._has_blob(digest):
+            self._send_blob(digest, weights)
+        self._create(payload)
+        files.write_json(
+            _stamp(self.address, name), {"payload": files.sha256_of(payload), "digest": self.models()[name]}
+        )
+        return True
+
+    def _is_made(self, name: str, payload: Mapping[str, Any]) -> bool:
+        try:
+            stamp = json.loads(_stamp(self.address, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(stamp == {"payload": files.sha256_of(payload), "digest": self.models().get(name)})
+
+    def _has_blob(self, digest: str) -> bool:
+        try:
+            with self._open(f"/api/blobs/{digest}", timeout_s=30, method="HEAD"):
+                return True
+        except urllib.error.HTTPError:
+            return False
+        except OSError as error:
+            raise RuntimeFault(self._fault("/api/blobs", error)) from None
+
+    def _send_blob(self, digest: str, path: Path) -> None:
+        size = path.stat().st_size
+        with path.open("rb") as file, say.progress("send the weights to Ollama", size, "bytes") as bar:
+            try:
+                self._open(f"/api/blobs/{digest}", _Counted(file, bar), 3600, length=size).close()
+            except OSError as error:
+                raise RuntimeFault(self._fault("/api/blobs", error)) from None
+
+    def _create(self, payload: Mapping[str, Any]) -> None:
+        with say.progress(f"create {payload['model']} in Ollama") as bar:
+            try:
+                with self._open("/api/create", _json({**payload, "stream": True}), 3600) as reply:
+                    for told in _lines(reply):
+                        if "error" in told:
+                            raise ValueError(str(told["error"]))
+                        bar.advance(1, str(told.get("status", "")))
+            except (OSError, ValueError) as error:
+                raise RuntimeFault(self._fault("/api/create", error)) from None
+
+    def _open(
+        self, path: str, body: bytes | _Counted | None = None, timeout_s: float = 600, method: str = "", length: int = 0
+    ) -> Any:
+        request = urllib.request.Request(self.address + path, data=body, method=method or None)
+        request.add_header(
+            "Content-Type", "application/json" if isinstance(body, bytes) else "application/octet-stream"
+        )
+        if length:
+            request.add_header("Content-Length", str(length))
+        is_here = urllib.parse.urlsplit(self.address).hostname in ("127.0.0.1", "::1", "localhost")
+        proxies = [urllib.request.ProxyHandler({})] if is_here else []  # a proxy cannot reach this machine's own server
+        return urllib.request.build_opener(*proxies).open(request, timeout=timeout_s)
+
+    def _fault(self, path: str, error: Exception) -> Fault:
+        if isinstance(error, urllib.error.HTTPError):
+            said = error.read().decode(errors="replace")
+            found = re.search(r'"error"\s*:\s*"((?:[^"\\]|\\.)*)"', said)
+            said = found[1] if found else said or str(error)
+        elif isinstance(error, ValueError):
+            said = str(error)
+        else:
+            fix = f"see that a server runs at {self.address}: {get()}"
+            return Fault("runtime/ollama-gone", f"Ollama does not answer: {error}", fix=fix, place=path)
+        fix = "see the log of `ollama serve`; it may need more memory or a newer version"
+        return Fault("runtime/ollama-refused", f"Ollama says: {said.strip()}", fix=fix, place=path)
+
+
+def get() -> str:
+    """How to have a server, as something to type."""
+    if shutil.which("ollama"):
+        return "start it with: ollama serve"
+    return "install Ollama 0.30 or newer from its site (ollama.com), then start it with: ollama serve"
+
+
+def is_known_older(version: str, wanted: tuple[int, int]) -> bool:
+    """Whether a server is older than a version; one built without a number (0.0.0) is taken for new."""
+    numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
+    return numbers not in ((), (0, 0)) and numbers < wanted
+
+
+def tagged(name: str) -> str:
+    """A model's name with its tag, as the server lists it."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def digest_of(path: Path) -> str:
+    """The digest by which Ollama knows a file."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file, say.progress("hash the weights", path.stat().st_size, "bytes") as bar:
+        while block := file.read(BLOCK):
+            hashed.update(block)
+            bar.advance(len(block))
+    return f"sha256:{hashed.hexdigest()}"
+
+
+class _Counted:
+    """A file that tells a bar how much of it was read."""
+
+    def __init__(self, file: IO[bytes], bar: say.Bar) -> None:
+        self.file, self.bar = file, bar
+
+    def read(self, n_bytes: int = BLOCK) -> bytes:
+        """The next piece."""
+        block = self.file.read(max(n_bytes, BLOCK))
+        self.bar.advance(len(block))
+        return block
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _lines(reply: IO[bytes]) -> Iterator[dict[str, Any]]:
+    for line in reply:
+        if line.strip():
+            yield json.loads(line)
+
+
+def _stamp(address: str, name: str) -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tunesmith") / "ollama" / (files.sha256_of([address, name])[:24] + ".json")

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from tunesmith.artifact import Export
+from tunesmith.errors import CannotTell, Fault, RuntimeFault
+from tunesmith.ollama_server import NATIVE_JINJA, Server, get, is_known_older
+from tunesmith.runtimes._contract import Answer, Found
+from tunesmith.runtimes._ollama_words import ids_by_text, listed
+from tunesmith.text.example import Ask, Prompt
+from tunesmith.text.template import Text
+
+GREEDY: Mapping[str, Any] = {
+    "temperature": 0,
+    "top_k": 1,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "seed": 1,
+}
+MOST = 20  # more log-probabilities Ollama does not give
+DRAWS = 8  # times a first token is drawn before it is given up that one with a text comes
+
+
+@dataclass(frozen=True)
+class Ollama:
+    """A running Ollama, asked over HTTP as any program asks it."""
+
+    kind: ClassVar[str] = "ollama"
+    takes_ids: ClassVar[bool] = False
+
+    def present(self) -> Found:
+        """Whether a server answers, at OLLAMA_HOST or on this machine."""
+        server = Server.at()
+        version = server.version()
+        return Found(bool(version), version, server.address, "" if version else get())
+
+    @contextmanager
+    def open(self, export: Export, variant: str, text: Text) -> Iterator[OpenedOllama]:
+        """The model of an export, made from its own payload where the server does not have it; unloaded afterwards.
+
+        Raises:
+            CannotTell: no server answers, or one that is too old for this model.
+            RuntimeFault: `runtime/ollama-refused`, with what it said.
+        """
+        server = Server.at(export.about.get("host") or None)
+        version = server.version()
+        if not version:
+            raise CannotTell(f"no Ollama answers at {server.address}: {get()}")
+        chosen = export.variants[variant]
+        payload = json.loads(chosen.path.read_text(encoding="utf-8"))
+        if payload.get("requires") and is_known_older(version, NATIVE_JINJA):
+            raise CannotTell(f"Ollama {version} does not use the GGUF's chat template: update it to 0.30 or newer")
+        weights = (export.folder / chosen.about["gguf"]).resolve()
+        if not weights.is_file():
+            fix = "make it again with: tunesmith export RUN --to gguf,ollama"
+            raise RuntimeFault(Fault("runtime/no-weights", "the GGUF of this model is gone", fix, file=str(weights)))
+        server.create(payload, weights)
+        opened = OpenedOllama(server, str(payload["model"]), text)
+        try:
+            yield opened
+        finally:
+            with suppress(RuntimeFault):
+                server.ask("/api/generate", {"model": opened.model, "keep_alive": 0})
+
+
+@dataclass(frozen=True)
+class OpenedOllama:
+    """A model in a running Ollama."""
+
+    server: Server
+    model: str
+    text: Text
+
+    def render(self, ask: Ask) -> str:
+        """The prompt as Ollama renders it, with the BOS token that llama.cpp puts before it; nothing is generated."""
+        rendered = str(self._ask_as_user(ask, {"_debug_render_only": True})["_debug_info"]["rendered_template"])
+        return rendered if isinstance(ask, str) else self._bos + rendered
+
+    def tokens(self, text: str) -> int:
+        """How many tokens a rendered prompt becomes."""
+        reply = self._go_on(text.removeprefix(self._bos), {"num_predict": 1})
+        return int(reply["prompt_eval_count"])
+
+    def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
+        """Log-probabilities of at most 20 likeliest next tokens, as far down as their texts tell their ids.
+
+        They are taken before sampling, so any token may be drawn; one that writes nothing brings none with it.
+
+        Raises:
+            CannotTell: the likeliest token cannot be known by its text.
+        """
+        text = prompt.text.removeprefix(self._bos)
+        for draw in range(DRAWS):
+            options = {"num_predict": 1, **({"temperature": 2.0, "top_k": 0, "seed": draw} if draw else {})}
+            told = self._go_on(text, options, logprobs=True, top_logprobs=min(top, MOST)).get("logprobs")
+            if told:
+                found = listed(told[0]["top_logprobs"], self._ids)
+                if found:
+                    return found
+                raise CannotTell("Ollama names tokens by their text, and the likeliest here is none that stands alone")
+        raise CannotTell("Ollama gives no probabilities for a token that writes nothing, such as the end of an answer")
+
+    def answer(self, ask: Ask, max_tokens: int) -> Answer:
+        """The greedy answer, asked for as a program would."""
+        options = {**GREEDY, "num_predict": max_tokens}
+        if self._thinks and not isinstance(ask, str):
+            # Asked in the usual way, Ollama takes the thoughts out of the answer.
+            reply = self._go_on(self.render(ask).removeprefix(self._bos), options)
+        else:
+            reply = self._ask_as_user(ask, {"options": options})
+        words = reply["message"]["content"] if "message" in reply else reply["response"]
+        seconds = (int(reply.get("total_duration", 0)) - int(reply.get("load_duration", 0))) / 1e9
+        stopped = reply.get("done_reason") == "stop"
+        return Answer(
+            str(words), stopped, int(reply.get("prompt_eval_count", 0)), int(reply.get("eval_count", 0)), seconds
+        )
+
+    def _ask_as_user(self, ask: Ask, more: Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(ask, str):
+            return self.server.ask("/api/generate", {"model": self.model, "prompt": ask, **more})
+        return self.server.ask("/api/chat", {"model": self.model, "messages": [dict(one) for one in ask], **more})
+
+    def _go_on(self, text: str, options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """A text as it stands, BOS aside, without any template."""
+        body = {"model": self.model, "prompt": text, "raw": True, "options": {**GREEDY, **options}, **more}
+        return self.server.ask("/api/generate", body)
+
+    @cached_property
+    def _ids(self) -> Mapping[str, int]:
+        return ids_by_text(self.text)
+
+    @cached_property
+    def _shown(self) -> Mapping[str, Any]:
+        return self.server.ask("/api/show", {"model": self.model})
+
+    @property
+    def _bos(self) -> str:
+        """The BOS token, where llama.cpp adds it to every prompt."""
+        is_added = self._shown["model_info"].get("tokenizer.ggml.add_bos_token")
+        return str(self.text.tokenizer.bos_token or "") if is_added else ""
+
+    @property
+    def _thinks(self) -> bool:
+        return "thinking" in self._shown.get("capabilities", ())
