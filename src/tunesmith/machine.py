@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,23 +107,22 @@ def measure(machine: Machine) -> Speed:
     except (OSError, ValueError, TypeError):
         pass
     speed = _measure(machine.device)
-    try:
-        files.write_json(kept, asdict(speed))
-    except OSError:
-        pass  # a home that cannot be written to only costs the measurement again
+    if os.getloadavg()[0] < machine.n_cores / 2:  # what is measured beside other work is not kept
+        with contextlib.suppress(OSError):  # a home that cannot be written to only costs the measurement again
+            files.write_json(kept, asdict(speed))
     return speed
 
 
 def _measure(device: str) -> Speed:
-    """Products of the shapes of a small model's layers, (T, D) by (F, D), the routes in turn so that noise hits all alike."""
+    """Square products as large as those of a small model's layers; the routes in turn, so that noise hits all alike."""
     import torch
 
     size = 4096 if device == "cuda" else 1024
     random = torch.Generator().manual_seed(0)
     left, right = torch.randn(size, size, generator=random), torch.randn(size, size, generator=random)
     exact = left[:64].double() @ right.double().T
-    seconds = dict.fromkeys(ROUTES, float("inf"))
-    errors = dict.fromkeys(ROUTES, float("inf"))
+    seconds: dict[str, float] = dict.fromkeys(ROUTES, float("inf"))
+    errors: dict[str, float] = dict.fromkeys(ROUTES, float("inf"))
     before = torch.get_float32_matmul_precision()
     try:
         for _ in range(4):
@@ -182,7 +182,7 @@ def _memory_bytes() -> int:
 
 
 def _gpu() -> tuple[str, int]:
-    """Name and memory of the first GPU. torch is asked only where a driver left its device file: it is slow to import."""
+    """Name and memory of the first GPU. torch, slow to import, is asked only where a driver left its device file."""
     if not any(Path(one).exists() for one in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
         return "", 0
     try:

@@ -118,7 +118,7 @@ def _switch(model: PreTrainedModel, name: str) -> bool:
         model.set_attn_implementation(name)
     except (ValueError, NotImplementedError):
         return False
-    return model.config._attn_implementation == name
+    return bool(model.config._attn_implementation == name)
 
 
 def _same_apart(model: PreTrainedModel) -> bool:

@@ -93,7 +93,7 @@ def portions(
 def share(
     step_rows: Sequence[int], lengths: Sequence[int], *, n: int, most_rows: int | None, most_tokens: int
 ) -> list[list[list[int]]]:
-    """The portions of each of `n` processes, equally many for all: where one has fewer rows, empty portions stand in."""
+    """The portions of each of `n` processes, equally many for all: empty ones stand in where one has fewer rows."""
     each = [portions(step_rows[one::n], lengths, most_rows=most_rows, most_tokens=most_tokens) for one in range(n)]
     most = max(len(one) for one in each)
     return [one + [[] for _ in range(most - len(one))] for one in each]

@@ -13,7 +13,7 @@ METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """`metrics.jsonl`: a line a step, on the disk at once. What an interrupted run said after its last checkpoint goes."""
+    """`metrics.jsonl`: a line a step, on the disk at once. What was said after the last checkpoint goes on resume."""
 
     def __init__(self, folder: Path, after_step: int) -> None:
         self.path = folder / METRICS
@@ -71,7 +71,10 @@ def loss_svg(lines: Sequence[Mapping[str, Any]]) -> str:
         f'<circle cx="{place(x, y).split(",")[0]}" cy="{place(x, y).split(",")[1]}" r="3.5" fill="#c2410c"/>'
         for x, y in held
     ]
-    ends = f'<text x="{LEFT}" y="{HEIGHT - 14}">step 0</text><text x="{WIDTH - RIGHT}" y="{HEIGHT - 14}" text-anchor="end">step {last:g}</text>'
+    ends = (
+        f'<text x="{LEFT}" y="{HEIGHT - 14}">step 0</text>'
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 14}" text-anchor="end">step {last:g}</text>'
+    )
     legend = (
         f'<text x="{LEFT}" y="20"><tspan fill="#93b4e8">loss of a step</tspan>'
         '<tspan dx="16" fill="#1d4ed8">running mean</tspan><tspan dx="16" fill="#c2410c">held-out loss</tspan>'

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,9 +18,10 @@ from tunesmith import files, say
 from tunesmith.errors import Fault, LearnError
 from tunesmith.learn import log, optimizer, resume
 from tunesmith.learn.attention import attending_per_document
-from tunesmith.learn.batches import Step, n_learnt, plan_steps, portions, share, weight_of
+from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
 from tunesmith.learn.loss import DocumentLoss, inner
 from tunesmith.learn.settings import Settings
+from tunesmith.learn.stop import asked_to_stop, interrupted
 from tunesmith.text.example import Tokens
 
 
@@ -67,7 +66,7 @@ def learn(
     keeper: resume.Keeper,
     run: Path,
 ) -> Learnt:
-    """Move the trainable weights of `model` by the rows; goes on from the newest checkpoint in `run` where there is one.
+    """Move the trainable weights of `model` by the rows, from the newest checkpoint in `run` where there is one.
 
     Leaves `metrics.jsonl`, `loss.svg` and the last checkpoint in the folder `run`.
 
@@ -78,7 +77,7 @@ def learn(
     accelerator = Accelerator(cpu=settings.device == "cpu")
     model.to(accelerator.device).train()
     if settings.recompute:
-        inner(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        inner(model).gradient_checkpointing_enable({"use_reentrant": False})
     with _products(settings), attending_per_document(inner(model)) as together:
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
@@ -98,7 +97,7 @@ def _go(course: _Course, state: resume.State | None) -> Learnt:
     if begun == 0:
         _hold_out(course, 0, metrics)
     began, saved = time.monotonic(), time.monotonic()
-    with _asked_to_stop() as stop, say.progress("tune", len(steps), "steps") as bar:
+    with asked_to_stop() as stop, say.progress("tune", len(steps), "steps") as bar:
         bar.advance(begun)
         for step in steps[begun:]:
             told = _step(course, step)
@@ -113,7 +112,7 @@ def _go(course: _Course, state: resume.State | None) -> Learnt:
                 _save(course, step.number, seconds + now - began)
                 saved = time.monotonic()
             if stopping:
-                raise LearnError(_interrupted(course.run, step.number, len(steps)))
+                raise interrupted(course.run, step.number, len(steps))
     if metrics:
         metrics.close()
     return _ended(course, len(steps), seconds + time.monotonic() - began)
@@ -147,7 +146,7 @@ def _step(course: _Course, step: Step) -> dict[str, Any]:
         last = number == len(work[mine])
         with nullcontext() if last else accelerator.no_sync(course.loss):
             loss = course.loss([course.rows[row] for row in portion])
-            # Over the learnt tokens of the whole step; the processes' gradients are averaged, so their number is given back.
+            # Over the learnt tokens of the whole step; the average over the processes is made a sum again.
             accelerator.backward(loss * (n_processes / weight))
         total += loss.detach()
     norm = _norm(course)
@@ -229,37 +228,6 @@ def _ended(course: _Course, steps: int, seconds: float) -> Learnt:
     losses = [line["loss"] for line in lines if "loss" in line][-20:]
     held = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
     return Learnt(steps, seconds, sum(losses) / len(losses), held[-1] if held else None)
-
-
-def _interrupted(run: Path, step: int, steps: int) -> Fault:
-    return Fault(
-        "learn/interrupted",
-        f"stopped after step {step} of {steps}; a checkpoint is saved",
-        fix=f"go on with: tunesmith tune {run / 'recipe.yaml'} --into {run} --resume",
-        file=str(run),
-    )
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, or by a scheduler's SIGTERM; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def hear(number: int, _: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        say.note("stopping after this step, with a checkpoint; once more stops at once")
-        stop.set()
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

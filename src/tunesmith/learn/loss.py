@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from tunesmith.text.example import Tokens
 
-
 NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
 
 
@@ -71,7 +70,7 @@ class DocumentLoss(nn.Module):
                 logits = model(**asked, logits_to_keep=row.kept).logits[0]
                 return _of_logits(logits, row)
             hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
-        return summed_cross_entropy(hidden, _head(model).weight, row.targets, row.weights, _cap(model), self.dtype)
+        return summed_cross_entropy(hidden, _head(model), row.targets, row.weights, _cap(model), self.dtype)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -85,12 +84,12 @@ def summed_cross_entropy(
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
-    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, where there is one.
+    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any.
     """
     if not len(targets):
         return hidden.sum() * 0.0
     wants_gradient = torch.is_grad_enabled()
-    return _ChunkedLoss.apply(hidden, head, targets, weights, cap, dtype, wants_gradient)  # type: ignore[no-any-return, no-untyped-call]
+    return _ChunkedLoss.apply(hidden, head, targets, weights, cap, dtype, wants_gradient)  # type: ignore[no-any-return]
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -160,8 +159,9 @@ def inner(model: nn.Module) -> PreTrainedModel:
     return next(one for one in model.modules() if isinstance(one, PreTrainedModel))
 
 
-def _head(model: PreTrainedModel) -> nn.Module:
-    return model.get_output_embeddings()  # type: ignore[no-any-return]
+def _head(model: PreTrainedModel) -> Tensor:
+    """The weight of the output head (V, D)."""
+    return model.get_output_embeddings().weight  # type: ignore[no-any-return]
 
 
 def _cap(model: PreTrainedModel) -> float | None:

@@ -41,7 +41,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands. The order of the rows and the dropout follow from seed and step, so they need no place here."""
+    """Where a run stands. Order of the rows and dropout follow from seed and step, so they need no place here."""
 
     step: int
     fingerprint: str  # of the settings and rows: what has to be the same for the trajectory to be the same

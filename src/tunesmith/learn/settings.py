@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -24,9 +24,10 @@ BILLION = 1_000_000_000
 
 
 class Moves(Protocol):
-    """What has to be known of a method here: its rate, and how many weights it moves."""
+    """What has to be known of a method here: its rate, and which weights it moves."""
 
-    learning_rate: float
+    learning_rate: ClassVar[float]
+    keeps_base: ClassVar[bool]
 
     def trainable(self, base: BaseFacts) -> int:
         """How many weights will move."""
@@ -93,11 +94,10 @@ def settle(
     lengths: Sequence[tuple[int, int]],
     *,
     max_length: int | None = None,
-    keeps_base: bool = True,
 ) -> tuple[Settings, tuple[Chosen, ...]]:
     """All values of the run, and those that were chosen here with their reasons.
 
-    `lengths` holds (tokens, learnt tokens) of each row. `keeps_base` says that the base weights stay as they are.
+    `lengths` holds (tokens, learnt tokens) of each row.
 
     Raises:
         PlanError: `plan/two-step-sizes`, when a step is given both in tokens and in batches.
@@ -115,7 +115,7 @@ def settle(
     load = estimate.Load(
         n_parameters=facts.n_parameters,
         n_trainable=method.trainable(facts),
-        keeps_base=keeps_base,
+        keeps_base=method.keeps_base,
         dtype=dtype,
         longest=max((one[0] for one in lengths), default=1),
     )

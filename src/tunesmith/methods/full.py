@@ -35,7 +35,7 @@ class Full(Part):
 
     def wrap(self, model: PreTrainedModel) -> nn.Module:
         """The model itself, in float32, each weight asking for a gradient."""
-        return model.float().requires_grad_(True)
+        return model.float().requires_grad_(True)  # type: ignore[no-any-return]
 
     def save(self, model: nn.Module, into: Path) -> None:
         """All weights as they are trained, tied ones once."""

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -49,14 +50,18 @@ class Lora(Part):
         head = _head(base)
         if base.tied and any(head in _matches(name, shapes) for name in names):
             what = f"{head!r} is the embedding itself in {base.name}, and an update of one would move both"
-            faults.append(Fault("method/tied-head", what, fix=f"leave {head} out of method.targets", key="method.targets"))
+            faults.append(
+                Fault("method/tied-head", what, fix=f"leave {head} out of method.targets", key="method.targets")
+            )
         if self.targets == ():
             fix = f"set method.targets: all-linear, or some of {', '.join(known)}"
             faults.append(Fault("method/no-targets", "no layer is named, so nothing would learn", fix=fix))
         narrow = min((min(shapes[name]) for name in self._layers(base)), default=0)
         if narrow and self.rank > narrow:
             what = f"rank is {self.rank}, and the narrowest layer has {narrow} columns: a wider update holds no more"
-            faults.append(Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank"))
+            faults.append(
+                Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank")
+            )
         return faults
 
     def _unknown(self, name: str, known: tuple[str, ...]) -> Fault:
@@ -82,12 +87,15 @@ class Lora(Part):
         targets = "all-linear" if self.targets == "all-linear" else list(self.targets)
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha if self.alpha % 1 else int(self.alpha),
+            lora_alpha=int(self.alpha) if self.alpha == int(self.alpha) else self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             target_modules=targets,
             task_type=TaskType.CAUSAL_LM,
         )
-        return get_peft_model(model, config)  # type: ignore[no-any-return]
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a name that transformers has renamed. Remove when PEFT has followed.
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, config)
 
     def save(self, model: nn.Module, into: Path) -> None:
         """The adapter as PEFT saves it."""
@@ -99,7 +107,7 @@ class Lora(Part):
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        result: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
         missing = [name for name in result.missing_keys if "lora_" in name]
         if missing or result.unexpected_keys:
             raise ValueError(f"an adapter of other layers: {[*missing, *result.unexpected_keys][:3]}")
@@ -125,7 +133,9 @@ def _matches(name: str, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
 
 def _head(base: BaseFacts) -> str:
     """The name of the output head: the linear layer whose outputs are the vocabulary."""
-    return next((name for name, shape in base.linear_shapes.items() if shape == (base.hidden_size, base.vocab_size)), "")
+    return next(
+        (name for name, shape in base.linear_shapes.items() if shape == (base.hidden_size, base.vocab_size)), ""
+    )
 
 
 def _known(base: BaseFacts) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class TorchOpened:
         from transformers import GenerationConfig
 
         # Built from nothing: what the base model's own generation_config samples with must not reach a greedy answer.
-        plain = GenerationConfig(  # type: ignore[no-untyped-call]
+        plain = GenerationConfig(
             max_new_tokens=max_tokens,
             do_sample=False,
             eos_token_id=sorted(self.text.end_ids) or None,

@@ -61,11 +61,11 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
     """The most memory a run takes at any time; an upper bound.
 
-    Training, or coming to rest: then base and merged weights stand in float32 beside the file that is read.
+    Training, or coming to rest: then the weights stand in float32 beside the file they are read from or written to.
     """
     logits = 4 * 128 * facts.vocab_size * 4
     learning = standing_bytes(load) + tokens_at_once * token_bytes(facts, load.dtype, recompute=recompute) + logits
-    resting = PROGRAM + facts.n_parameters * 12 + load.n_trainable * 8
+    resting = PROGRAM + facts.n_parameters * 8 + load.n_trainable * 8
     return max(learning, resting)
 
 
@@ -82,7 +82,7 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
 def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length: float, recompute: bool) -> float:
     """Floating-point operations of `tokens` tokens, forward and backward, with logits at `learnt` of them only.
 
-    A product with N weights costs 2 N a token forward and 2 N for the gradient of its input; 2 N more where the weights move.
+    A product with N weights costs 2 N a token forward, 2 N for the gradient of its input, and 2 N where it moves.
     """
     head = facts.vocab_size * facts.hidden_size
     body = max(0, facts.n_parameters - head * (1 if facts.tied else 2))

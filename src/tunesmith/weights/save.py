@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith.weights.load import quiet
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -33,17 +35,18 @@ WORDS = (
 def save(model: PreTrainedModel, words: Path, into: Path, dtype: str = "float32") -> None:
     """Write the model into `into`, cast once to `dtype` (`float32`, `bfloat16` or `float16`), in safetensors.
 
-    `words` is the folder that tokenizer, chat template and generation config are copied from. The model is cast in place.
+    Tokenizer, chat template and generation config are copied from the folder `words`. The model is cast in place.
     """
     from transformers import GenerationConfig
 
     into.mkdir(parents=True, exist_ok=True)
     kind: torch.dtype = getattr(torch, dtype)
-    model.to(kind)
+    model.to(kind)  # type: ignore[arg-type]
     model.config.dtype = kind
     if (words / "generation_config.json").is_file():
         model.generation_config = GenerationConfig()  # a base may ship one that transformers refuses to write again
-    model.save_pretrained(into)
+    with quiet():
+        model.save_pretrained(into)
     copy_words(words, into)
 
 

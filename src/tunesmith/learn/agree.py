@@ -1,0 +1,31 @@
+"""Whether two models say the same: their log-probabilities, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.text.example import Tokens
+
+N_ROWS, N_TOKENS = 4, 64
+
+
+def probes(rows: Sequence[Tokens]) -> list[tuple[int, ...]]:
+    """The beginnings of some rows, spread over all of them: what the models are asked."""
+    every = max(1, len(rows) // N_ROWS)
+    return [row.ids[:N_TOKENS] for row in rows[::every][:N_ROWS]]
+
+
+def logprobs(model: nn.Module, asked: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Natural log-probabilities after each token of each probe: (T, V) each, float32; dropout is off."""
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        return [model(input_ids=torch.tensor([ids], device=device)).logits[0].float().log_softmax(-1) for ids in asked]
+
+
+def gap(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """The largest difference between two answers, in nats."""
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))

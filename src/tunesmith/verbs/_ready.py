@@ -1,0 +1,197 @@
+"""A recipe made ready: base, text, rows and settings, with every reason why it would not work. No weight is loaded."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith import files
+from tunesmith.errors import Fault, TunesmithError
+from tunesmith.machine import Chosen, Machine
+from tunesmith.recipe import Recipe
+from tunesmith.text.example import Example, Tokens
+from tunesmith.text.template import Text
+from tunesmith.weights.facts import BaseFacts
+
+if TYPE_CHECKING:
+    from tunesmith.learn.settings import Settings
+
+MOST_HELD_OUT = 256  # rows: the loss of more costs time and tells little
+MOST_FAULTS = 50
+
+
+@dataclass
+class Ready:
+    """What could be made ready. Where a refusal stood in the way, what follows from it is empty."""
+
+    recipe: Recipe
+    machine: Machine
+    refusals: list[Fault] = field(default_factory=list)
+    values: list[Chosen] = field(default_factory=list)
+    facts: BaseFacts | None = None
+    settings: Settings | None = None
+    rows: list[Tokens] = field(default_factory=list)
+    held_out: list[Tokens] = field(default_factory=list)
+
+    @property
+    def method(self) -> Any:
+        """The method of the recipe; its contract is `methods/_contract.py`."""
+        return self.recipe.method
+
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        """(tokens, learnt tokens) of each row."""
+        from tunesmith.learn.batches import n_learnt
+
+        return [(len(row.ids), n_learnt(row)) for row in self.rows]
+
+
+def make_ready(recipe: Recipe, folder: Path) -> Ready:
+    """Everything a plan and a run need to know, in the order in which it can be known; `folder` is the run's."""
+    ready = Ready(recipe, Machine.look(folder))
+    text = _base(ready)
+    examples = _examples(ready)
+    if ready.facts is None:
+        return ready
+    ready.refusals += ready.method.refuse(ready.facts, ready.machine)
+    _exports(ready, ready.facts)
+    if text is not None:
+        _rows(ready, text, ready.facts, examples)
+    if ready.rows and not ready.refusals:
+        _settings(ready, ready.facts)
+    return ready
+
+
+def _base(ready: Ready) -> Text | None:
+    """Facts and text of the base."""
+    from tunesmith.sources._find import source_of
+
+    try:
+        ready.facts = source_of(ready.recipe.base).facts(ready.recipe.base)
+    except TunesmithError as error:
+        ready.refusals += error.faults
+        return None
+    try:
+        return Text.read(ready.facts.folder)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        what = f"the tokenizer of {ready.recipe.base} cannot be read: {_first_line(error)}"
+        fix = "put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside config.json"
+        ready.refusals.append(Fault("plan/no-tokenizer", what, fix=fix, file=str(ready.facts.folder)))
+        return None
+
+
+def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
+    """To learn from, and held out."""
+    from tunesmith.formats._reading import read, split
+
+    data = ready.recipe.data
+    try:
+        train = read(data.train, data.format)
+        _add_faults(ready, train.faults)
+        if isinstance(data.test, str):
+            test = read(data.test, data.format)
+            _add_faults(ready, test.faults)
+            return train.examples, test.examples
+        if data.test is None or not train.examples:
+            return train.examples, ()
+        return split(train.examples, data.test, ready.recipe.run.seed)
+    except TunesmithError as error:
+        _add_faults(ready, error.faults)
+        return (), ()
+
+
+def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[Example], Sequence[Example]]) -> None:
+    """Examples to tokens."""
+    from tunesmith.learn.batches import n_learnt
+    from tunesmith.learn.settings import longest
+    from tunesmith.objectives._prepare import prepare
+
+    in_pieces = bool(examples[0]) and not examples[0][0].is_chat
+    try:
+        most = longest(ready.recipe.run, facts, in_pieces=in_pieces)
+    except TunesmithError as error:
+        ready.refusals += error.faults
+        return
+    ready.values.append(most)
+    made = [prepare(part, ready.recipe.objective, text, int(most.value)) for part in examples]  # type: ignore[arg-type]
+    _add_faults(ready, list(dict.fromkeys(fault for one in made for fault in one.faults)))
+    ready.rows = [row for row in made[0].tokens if n_learnt(row)]
+    held_out = [row for row in made[1].tokens if n_learnt(row)]
+    if len(held_out) > MOST_HELD_OUT:
+        why = f"of {len(held_out)}, drawn by the seed: enough to see the loss turn"
+        ready.values.append(Chosen("held_out_rows", MOST_HELD_OUT, why))
+        held_out = random.Random(ready.recipe.run.seed).sample(held_out, MOST_HELD_OUT)
+    ready.held_out = held_out
+    if not ready.rows and not ready.refusals:
+        what = f"no token of the {len(examples[0])} examples carries loss"
+        ready.refusals.append(
+            Fault("plan/no-loss", what, fix="give rows with answers: tunesmith inspect shows what is learnt")
+        )
+
+
+def _exports(ready: Ready, facts: BaseFacts) -> None:
+    """What the exports refuse, and what the method cannot deliver to them."""
+    delivers = ready.method.delivers(facts)
+    for export in ready.recipe.export:
+        kind = type(export).kind
+        delivery = delivers.get(kind)
+        if delivery is not None and delivery.kind == "refused":
+            what = f"{type(ready.method).kind} cannot become {kind}: {delivery.how}"
+            ready.refusals.append(
+                Fault("plan/no-way-there", what, fix=f"leave {kind} out of export, or choose another method")
+            )
+        ready.refusals += export.refuse(facts, ready.machine)  # type: ignore[attr-defined]
+
+
+def _settings(ready: Ready, facts: BaseFacts) -> None:
+    """Settings, and whether the machine is large enough for them."""
+    from tunesmith.learn.settings import settle
+
+    most = next(int(one.value) for one in ready.values if one.name == "max_length")
+    try:
+        ready.settings, chosen = settle(
+            ready.recipe.run, ready.method, facts, ready.machine, ready.lengths, max_length=most
+        )
+    except TunesmithError as error:
+        ready.refusals += error.faults
+        return
+    ready.values += chosen
+
+
+def _add_faults(ready: Ready, faults: Sequence[Fault]) -> None:
+    """The first of them in full, the rest in number."""
+    ready.refusals += faults[:MOST_FAULTS]
+    left = len(faults) - MOST_FAULTS
+    if left > 0:
+        what = f"and {left} more faults in the data"
+        ready.refusals.append(Fault("plan/more-data-faults", what, fix="see all of them with: tunesmith inspect DATA"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def home_of(recipe: Recipe) -> Path:
+    """Where a run stands when no folder is named: `runs/` and the names of data, base and method."""
+    first = recipe.data.train if isinstance(recipe.data.train, str) else recipe.data.train[0]
+    base = recipe.base.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    words = (Path(first).stem, Path(base).stem if base.endswith(".gguf") else base, type(recipe.method).kind)
+    return Path("runs") / "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.") or "x" for word in words)
+
+
+def data_hash(recipe: Recipe) -> str:
+    """The content of all data files, in order; the names play no part."""
+    from tunesmith.text import rows
+
+    told = []
+    for part in (recipe.data.train, recipe.data.test):
+        if part is None or isinstance(part, float):
+            told.append([str(part)])
+            continue
+        found, _ = rows.find([part] if isinstance(part, str) else list(part))
+        told.append([files.sha256(path) for path in found if path.is_file()])
+    return files.sha256_of(told)

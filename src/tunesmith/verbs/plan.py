@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import Fault, PlanError
+from tunesmith.machine import Chosen
+from tunesmith.methods._contract import Delivery
+from tunesmith.recipe import Recipe
+from tunesmith.verbs._ready import Ready, home_of, make_ready
+from tunesmith.weights.facts import BaseFacts
+
+EFFICIENCY = {"cpu": 0.45, "cuda": 0.35}
+"""Share of the measured matrix product that a step reaches: norms, attention and the optimizer take the rest."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe will take and where it can go, before anything is loaded.
+
+    `tokens` are those that go through the model in all epochs; `seconds` is an estimate of the tuning alone.
+    """
+
+    folder: Path
+    steps: int
+    tokens: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    values: tuple[Chosen, ...]
+    refusals: tuple[Fault, ...]
+    delivers: Mapping[str, Delivery]
+    ready: Ready = field(repr=False, compare=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs; keys as `docs/json.md` promises."""
+        settings = self.ready.settings
+        return {
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "memory_bytes": self.memory_bytes,
+            "disk_bytes": self.disk_bytes,
+            "values": [asdict(value) for value in self.values],
+            "refusals": [fault.as_json() for fault in self.refusals],
+            "delivers": {name: asdict(delivery) for name, delivery in self.delivers.items()},
+            "folder": str(self.folder),
+            "settings": asdict(settings) if settings else None,
+        }
+
+    def or_raise(self) -> Plan:
+        """This plan, when nothing is refused.
+
+        Raises:
+            PlanError: with all the refusals.
+        """
+        if self.refusals:
+            raise PlanError(self.refusals)
+        return self
+
+
+def plan(recipe: Recipe, *, into: Path | None = None) -> Plan:
+    """What a recipe would take, and every reason why it would not work, before anything is loaded.
+
+    Args:
+        recipe: what is asked for.
+        into: the run's folder; `runs/NAME` when left out.
+    """
+    folder = into or home_of(recipe)
+    ready = make_ready(recipe, folder)
+    delivers = ready.method.delivers(ready.facts) if ready.facts else {}
+    memory = disk = steps = tokens = 0
+    seconds = 0.0
+    values = list(ready.values)
+    refusals = list(ready.refusals)
+    if ready.facts and ready.settings:
+        steps = ready.settings.steps
+        tokens, seconds, why = _time(ready, ready.facts)
+        memory, disk = _sizes(ready, ready.facts)
+        values.append(why)
+        refusals += _too_small(ready, memory, disk)
+    return Plan(folder, steps, tokens, seconds, memory, disk, tuple(values), tuple(refusals), delivers, ready)
+
+
+def _load(ready: Ready, facts: BaseFacts) -> Any:
+    from tunesmith.weights import estimate
+
+    assert ready.settings is not None
+    longest = max(length for length, _ in ready.lengths)
+    trainable = ready.method.trainable(facts)
+    return estimate.Load(facts.n_parameters, trainable, ready.method.keeps_base, ready.settings.dtype, longest)
+
+
+def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
+    """Tokens of all epochs, seconds of the tuning, and how they were reckoned."""
+    from tunesmith.learn.batches import plan_steps
+    from tunesmith.machine import measure
+    from tunesmith.weights import estimate
+
+    settings = ready.settings
+    assert settings is not None
+    lengths = ready.lengths
+    steps = plan_steps(
+        [learnt for _, learnt in lengths],
+        epochs=settings.epochs,
+        rows_per_step=settings.rows_per_step,
+        learnt_per_step=settings.learnt_per_step,
+        seed=settings.seed,
+    )
+    taken = [row for step in steps for row in step.rows]
+    tokens, learnt = sum(lengths[row][0] for row in taken), sum(lengths[row][1] for row in taken)
+    work = estimate.flops(
+        facts,
+        _load(ready, facts),
+        tokens=tokens,
+        learnt=learnt,
+        mean_length=tokens / len(taken),
+        recompute=settings.recompute,
+    )
+    held = sum(len(row.ids) for row in ready.held_out) * (1 + sum(step.ends_epoch for step in steps))
+    work += held * 2 * facts.n_parameters
+    route = "float32-onednn" if settings.onednn else settings.dtype
+    gflops = measure(ready.machine).gflops[route]
+    share = EFFICIENCY[settings.device]
+    seconds = work / (gflops * 1e9 * share)
+    why = f"{work / 1e12:.1f} TFLOP at {share:.0%} of the measured {gflops:.0f} GFLOP/s; an estimate"
+    return tokens, seconds, Chosen("seconds", round(seconds), why)
+
+
+def _sizes(ready: Ready, facts: BaseFacts) -> tuple[int, int]:
+    """Memory and disk in bytes, both upper bounds; the disk with the exports."""
+    from tunesmith.weights import estimate
+
+    settings = ready.settings
+    assert settings is not None
+    load = _load(ready, facts)
+    memory = estimate.memory_bytes(facts, load, tokens_at_once=settings.most_tokens, recompute=settings.recompute)
+    exports = sum(export.disk_bytes(facts) for export in ready.recipe.export)  # type: ignore[attr-defined]
+    return memory, estimate.disk_bytes(facts, load, settings.save_dtype) + exports
+
+
+def _too_small(ready: Ready, memory: int, disk: int) -> list[Fault]:
+    machine, faults = ready.machine, []
+    if memory > machine.learning_memory_bytes:
+        has = machine.learning_memory_bytes / 1e9
+        what = f"needs up to {memory / 1e9:.1f} GB of memory, and this machine has {has:.1f}"
+        fix = "choose a smaller base or method: lora, set a smaller run.max_length, or take a larger machine"
+        faults.append(Fault("plan/memory-too-small", what, fix=fix))
+    if disk > machine.free_disk_bytes:
+        what = f"needs up to {disk / 1e9:.1f} GB of disk, and {machine.free_disk_bytes / 1e9:.1f} GB are free here"
+        faults.append(Fault("plan/disk-too-small", what, fix="free some, or name another place with --into"))
+    return faults

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith import files, say
+from tunesmith.artifact import Manifest, Model, Run, read_manifest, seal
+from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
+from tunesmith.recipe import Recipe
+from tunesmith.verbs._card import card
+from tunesmith.verbs._ready import data_hash, home_of
+from tunesmith.verbs.plan import Plan, plan
+
+if TYPE_CHECKING:
+    from tunesmith.learn.loop import Learnt
+    from tunesmith.learn.settings import Settings
+
+SAME = 1e-4  # nats: the largest gap between the adapter's answers and those of the weights it came to rest in
+MOVED = 1e-6  # nats: less than this is no change at all
+SETTLED = "settled.json"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One tuning: what, where, from what, and what its manifest will say."""
+
+    recipe: Recipe
+    folder: Path
+    base: Path
+    wanted: Manifest
+
+
+def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fresh: bool = False) -> Run:
+    """A tuned model from a recipe. A run that is done already, from the same recipe, data and base, is kept.
+
+    Args:
+        recipe: what is asked for.
+        into: the run's folder; `runs/NAME` when left out.
+        resume: go on from the last checkpoint in the folder.
+        fresh: begin anew; what stands in the folder is kept beside it.
+
+    Raises:
+        PlanError: every reason why it cannot be done, before a weight is loaded.
+        ArtifactError: `artifact/other-recipe`, `artifact/unfinished-run`, `artifact/not-a-run`, `files/in-use`.
+        LearnError: `learn/interrupted` after Ctrl-C, and what the loop says.
+    """
+    folder = into or home_of(recipe)
+    planned = None
+    if fresh or not (folder / "recipe.yaml").is_file():
+        planned = plan(recipe, into=folder).or_raise()  # before anything is made or moved
+        if fresh:
+            _set_aside(folder)
+        elif _is_foreign(folder):
+            fix = "name a new or empty folder with --into"
+            raise ArtifactError(
+                Fault("artifact/not-a-run", "this folder holds something else", fix=fix, file=str(folder))
+            )
+    with files.locked(folder):
+        work = _work(recipe, folder)
+        _stands(work, resume=resume)
+        if _is_done(work):
+            say.note(f"kept: {folder} is this very run, done before")
+            return Run(folder)
+        if not _is_settled(work):
+            _learn_and_settle(work, planned or plan(recipe, into=folder).or_raise())
+        _finish(work)
+    return Run(folder)
+
+
+def _work(recipe: Recipe, folder: Path) -> _Work:
+    from tunesmith.sources._find import source_of
+
+    base = source_of(recipe.base).bring(recipe.base)
+    try:
+        identity = Model.of(base).identity
+    except ArtifactError:
+        fix = "put its .safetensors files there, or name a model that has them"
+        raise PlanError(Fault("plan/no-weights", "the base has no weights here", fix=fix, file=str(base))) from None
+    parents = {"base": identity, "data": data_hash(recipe)}
+    return _Work(recipe, folder, base, Manifest("run", parents, {"learning": recipe.learning_hash()}))
+
+
+def _is_foreign(folder: Path) -> bool:
+    return folder.exists() and any(not one.name.startswith(".") for one in folder.iterdir())
+
+
+def _set_aside(folder: Path) -> None:
+    """What stands in the folder goes beside it, under the first free name."""
+    if not _is_foreign(folder):
+        return
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    with files.locked(folder):
+        Path(folder).replace(aside)
+    say.note(f"what stood in {folder} is kept in {aside}")
+
+
+def _stands(work: _Work, *, resume: bool) -> None:
+    """Whether this work may go on in its folder; writes down whose folder it is when it begins."""
+    from tunesmith.learn import resume as checkpoints
+
+    mark = work.folder / "identity.json"
+    if mark.is_file():
+        if json.loads(mark.read_text(encoding="utf-8")) != _identity(work):
+            what = f"holds a run of another recipe, other data or another base: {_difference(mark, work)}"
+            fix = "name another folder with --into, or begin anew with --fresh (what is there is kept beside it)"
+            raise ArtifactError(Fault("artifact/other-recipe", what, fix=fix, file=str(work.folder)))
+        found = checkpoints.latest(work.folder)
+        if found and not resume and not (work.folder / SETTLED).is_file():
+            what = f"an unfinished run stands here, at step {found[1].step}"
+            again = f"tunesmith tune {work.folder / 'recipe.yaml'} --into {work.folder}"
+            fix = f"go on with: {again} --resume, or begin anew with --fresh"
+            raise ArtifactError(Fault("artifact/unfinished-run", what, fix=fix, file=str(work.folder)))
+        return
+    files.write_text(work.folder / "recipe.yaml", work.recipe.as_yaml())
+    files.write_json(mark, _identity(work))
+
+
+def _identity(work: _Work) -> dict[str, Any]:
+    return {**work.wanted.parents, **work.wanted.options}
+
+
+def _difference(mark: Path, work: _Work) -> str:
+    before, now = json.loads(mark.read_text(encoding="utf-8")), _identity(work)
+    words = {"base": "the base", "data": "the data", "learning": "the recipe"}
+    return ", ".join(word for key, word in words.items() if before.get(key) != now[key]) + " differs"
+
+
+def _is_done(work: _Work) -> bool:
+    manifest = read_manifest(work.folder)
+    return manifest is not None and manifest.identity == work.wanted.identity
+
+
+def _is_settled(work: _Work) -> bool:
+    """Whether the model at rest stands, whole and as it was accepted."""
+    try:
+        told = json.loads((work.folder / SETTLED).read_text(encoding="utf-8"))
+        return bool(told["model"] == Model.of(work.folder / "model").identity)
+    except (OSError, ValueError, KeyError, ArtifactError):
+        return False
+
+
+def _learn_and_settle(work: _Work, planned: Plan) -> None:
+    settings = _settings(work, planned)
+    files.write_json(work.folder / "plan.json", {**planned.as_json(), "settings": settings.__dict__})
+    for value in planned.values:
+        say.note(f"{value.name}: {value.value}  ({value.why})")
+    learnt = _learn(work, planned, settings)
+    gc.collect()
+    _settle(work, planned, settings, learnt)
+
+
+def _settings(work: _Work, planned: Plan) -> Settings:
+    """Those of the plan; of a run that goes on, those it began with, where this is still such a machine."""
+    from tunesmith.learn import resume
+    from tunesmith.learn.settings import Settings
+
+    settings = planned.ready.settings
+    assert settings is not None
+    if resume.latest(work.folder) is None:
+        return settings
+    try:
+        kept = Settings(**json.loads((work.folder / "plan.json").read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return settings
+    return kept if kept.device == settings.device else settings
+
+
+def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
+    import torch
+
+    from tunesmith.learn.loop import learn
+    from tunesmith.weights.load import load
+
+    method: Any = work.recipe.method
+    with say.progress("load the base", 1, "model") as bar:
+        base = load(work.base, settings.torch_dtype if method.keeps_base else torch.float32)
+        bar.advance(1)
+    base.name_or_path = work.recipe.base  # what the adapter will name as its base
+    torch.manual_seed(settings.seed)
+    model = method.wrap(base)
+    learnt = learn(model, planned.ready.rows, planned.ready.held_out, settings, keeper=method, run=work.folder)
+    if method.keeps_base:
+        with files.whole_folder(work.folder / "adapter") as beside:
+            method.save(model, beside)
+    return learnt
+
+
+def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> None:
+    """The learnt weights in a plain model, which is accepted when it answers as they did and not as the base."""
+    import torch
+
+    from tunesmith.learn import agree, resume
+    from tunesmith.weights.load import load
+    from tunesmith.weights.save import save
+
+    found = resume.latest(work.folder)
+    assert found is not None  # the loop's last step leaves one
+    method: Any = work.recipe.method
+    asked = agree.probes(planned.ready.held_out or planned.ready.rows)
+    with say.progress("come to rest", 3, "parts") as bar:
+        base = load(work.base, torch.float32)
+        before = agree.logprobs(base, asked)
+        wrapped = method.wrap(base)
+        method.load(wrapped, found[0] / "weights")
+        tuned = agree.logprobs(wrapped, asked)
+        bar.advance(1)
+        settled = method.settle(wrapped).eval()
+        gap, moved = agree.gap(tuned, agree.logprobs(settled, asked)), agree.gap(tuned, before)
+        _accept(gap, moved, work.folder)
+        bar.advance(1)
+        with files.whole_folder(work.folder / "model") as beside:
+            save(settled, work.base, beside, settings.save_dtype)
+        bar.advance(1)
+    about = {
+        "steps": learnt.steps,
+        "seconds": round(learnt.seconds, 1),
+        "loss": learnt.loss,
+        "held_out_loss": learnt.held_out_loss,
+        "settled_gap": gap,
+        "moved": moved,
+        "dtype": settings.dtype,
+        "save_dtype": settings.save_dtype,
+        "trainable": method.trainable(planned.ready.facts),
+    }
+    files.write_json(work.folder / SETTLED, {"model": Model.of(work.folder / "model").identity, "about": about})
+
+
+def _accept(gap: float, moved: float, folder: Path) -> None:
+    faults = []
+    if not gap <= SAME:
+        what = f"the weights at rest answer otherwise than the trained model: {gap:.1e} nats, and {SAME:.0e} is allowed"
+        fix = "report it with the recipe; the adapter and the last checkpoint are kept"
+        faults.append(Fault("learn/settled-otherwise", what, fix=fix, file=str(folder)))
+    if not moved > MOVED:
+        what = f"the tuned model answers as its base does ({moved:.1e} nats apart): nothing was learnt"
+        fix = "raise run.learning_rate or run.epochs, and begin anew with --fresh"
+        faults.append(Fault("learn/nothing-learnt", what, fix=fix, file=str(folder)))
+    if faults:
+        raise LearnError(faults)
+
+
+def _finish(work: _Work) -> None:
+    """Card and manifest; the checkpoints have served."""
+    about = json.loads((work.folder / SETTLED).read_text(encoding="utf-8"))["about"]
+    shutil.rmtree(work.folder / "checkpoints", ignore_errors=True)
+    files.write_text(work.folder / "README.md", card(work.recipe, about))
+    seal(work.folder, Manifest(work.wanted.kind, work.wanted.parents, work.wanted.options, about))
