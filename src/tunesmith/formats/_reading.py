@@ -65,7 +65,7 @@ def read(paths: str | Sequence[str], format: str | None = None) -> Reading:
     if waiting:
         _reader(waiting, faults)
     if reader is not None:
-        _tell(reader, told=format is not None)
+        _tell(reader, "" if format else ", ".join(map(str, found[:2])))
     if not examples and not faults:
         faults.append(Fault("data/no-rows", "there is no row to learn from", fix="give a file with rows in it"))
     return Reading(tuple(examples), tuple(faults), reader.kind if reader else "", n_rows)
@@ -103,9 +103,9 @@ def _reader(seen: Sequence[rows.Row], faults: list[Fault]) -> Format | None:
     return reader
 
 
-def _tell(reader: Format, *, told: bool) -> None:
-    if not told:
-        say.note(f"format: {reader.kind}, found from the rows")
+def _tell(reader: Format, found_in: str) -> None:
+    if found_in:
+        say.note(f"{found_in}: read as {reader.kind}, by the look of the rows")
     if reader.ignored:
         passed = ", ".join(f"{key} ({count})" for key, count in reader.ignored.most_common())
         say.note(f"keys that {reader.kind} does not use, passed over: {passed}")

@@ -187,7 +187,8 @@ def _tool_call(call: Any, place: Place) -> dict[str, Any] | None:
 def _arguments(given: Any, place: Place) -> Mapping[str, Any]:
     """OpenAI writes a JSON text; chat templates want what it means."""
     try:
-        value = json.loads(given) if isinstance(given, str) else given
+        value = json.loads(given, parse_constant=_constant) if isinstance(given, str) else given
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair would break the tokenizer later
     except (ValueError, RecursionError) as error:
         what = f"the arguments are not JSON: {error}"
         fix = 'write a JSON object as text, such as "{\\"city\\": \\"Bern\\"}"'
@@ -199,3 +200,7 @@ def _arguments(given: Any, place: Place) -> Mapping[str, Any]:
         place.faults.append(Fault("data/bad-tool-arguments", what, fix=fix, **place.at("function.arguments")))
         return {}
     return value
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
