@@ -11,4 +11,4 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     from tunesmith.cli.door import answer
 
-    return answer(list(sys.argv[1:] if words is None else words))
+    return answer([*(sys.argv[1:] if words is None else words)])

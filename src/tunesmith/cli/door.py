@@ -68,7 +68,7 @@ def _page(words: list[str], talk: Talk) -> int:
         return code
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped. What is finished is kept: type the same command to go on.\n")
-        return 130
+        return errors.INTERRUPTED
     except BrokenPipeError:
         _close_stdout()
         return code

@@ -43,6 +43,7 @@ class Verb:
         self.app = App(
             name=f"tunesmith {name}",
             help=_unwrapped(text.partition("\nArgs:")[0]),
+            usage=f"Usage: {self._usage('[OPTIONS]')}",
             help_format="plaintext",
             help_flags=(),
             version_flags=(),
@@ -109,9 +110,18 @@ class Verb:
         for argument in self.app.assemble_argument_collection():
             yield from (name for name in argument.names if name.startswith("-"))
 
-    def _usage(self) -> str:
-        needed = [argument for argument in self.app.assemble_argument_collection() if argument.required]
-        return " ".join(["tunesmith", self.name, *(_shown(argument.name) for argument in needed)])
+    def _usage(self, *options: str) -> str:
+        """The verb and its words in their order: `tunesmith export [OPTIONS] WHAT`."""
+        words = []
+        for one in inspect.signature(self.function).parameters.values():
+            word = one.name.upper()
+            if one.kind is one.VAR_POSITIONAL:
+                words.append(f"{word}...")
+            elif one.kind is one.POSITIONAL_ONLY:
+                words.append(word if one.default is one.empty else f"[{word}]")
+            elif one.default is one.empty:
+                words.append(f"--{one.name.replace('_', '-')} {word}")
+        return " ".join(["tunesmith", self.name, *options, *words])
 
 
 def _shown(name: str) -> str:
