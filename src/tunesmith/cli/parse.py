@@ -26,6 +26,9 @@ def _default(value: object) -> object:
     return None if value in (None, (), False) else str(value)
 
 
+WIDEST = 100  # columns of a help page: longer lines are hard to read
+
+
 class UsageError(TunesmithError):
     """The words after `tunesmith` cannot be understood."""
 
@@ -55,13 +58,13 @@ class Verb:
     def help(self) -> int:
         """Print the verb's page, which ends in an example with its output."""
         painter = console(sys.stdout)
-        if not sys.stdout.isatty():
-            painter.width = min(painter.width, 100)
-        self.app.help_print([], console=painter)
-        with_all = "  ".join(flag for flag in front.TALK)
-        painter.print(f"With every verb: {with_all}\n")
-        painter.print("Example:")
-        painter.print(textwrap.indent(self.example, "  "), soft_wrap=True)
+        painter.width = min(painter.width, WIDEST)
+        with painter.capture() as painted:
+            self.app.help_print([], console=painter)
+        sys.stdout.write(painted.get())
+        sys.stdout.write(f"With every verb: {'  '.join(front.TALK)}\n\nExample:\n")
+        sys.stdout.write(textwrap.indent(self.example, "  ") + "\n")
+        sys.stdout.flush()
         return 0
 
     def bind(self, words: list[str]) -> Callable[[], Out]:

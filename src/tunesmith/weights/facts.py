@@ -34,7 +34,12 @@ class BaseFacts:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise SourceError(
-                Fault("source/no-config", f"config.json cannot be read: {error}", fix="give a Hugging Face model folder", file=str(folder))
+                Fault(
+                    "source/no-config",
+                    f"config.json cannot be read: {error}",
+                    fix="give a Hugging Face model folder",
+                    file=str(folder),
+                )
             ) from None
         return cls(name or str(folder), folder, config)
 
