@@ -1,0 +1,114 @@
+"""Every member: one file, one line in rooms.py, one docs page, a recipe or a row where its room asks for them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from tunesmith import rooms
+from tunesmith.recipe import Part, Recipe
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCE = ROOT / "src" / "tunesmith"
+MEMBERS = [(room, name) for room, table in rooms.ROOMS.items() for name in table]
+IN_RECIPES = ("objectives", "methods", "exports")
+
+
+def files_of(room: str) -> set[str]:
+    """The public files of a room; what begins with `_` belongs to the members."""
+    return {path.stem for path in (SOURCE / room).glob("*.py") if not path.name.startswith("_")}
+
+
+def test_the_table_is_all_there() -> None:
+    assert len(rooms.ROOMS) == 7
+    assert len(MEMBERS) >= 24
+
+
+@pytest.mark.parametrize("room", rooms.ROOMS)
+def test_the_files_of_a_room_and_its_table_agree_both_ways(room: str) -> None:
+    table = rooms.ROOMS[room]
+    assert files_of(room) == set(table)
+    for name, home in table.items():
+        module, _, attribute = home.partition(":")
+        assert module == f"tunesmith.{room}.{name}"
+        assert attribute.isidentifier()
+
+
+@pytest.mark.parametrize(("room", "name"), MEMBERS)
+def test_a_member_is_found_under_its_own_name_and_says_what_it_is(room: str, name: str) -> None:
+    found = rooms.find(room, name)
+    if room != "sources":
+        assert found.kind == name
+    assert inspect.getdoc(found), f"{room}/{name} has no docstring"
+    if room in IN_RECIPES:
+        assert issubclass(found, Part)
+        for option, field in found.model_fields.items():
+            assert field.description, f"{room}/{name}: {option} has no docstring below it"
+
+
+@pytest.mark.parametrize(("room", "name"), MEMBERS)
+def test_a_member_keeps_its_room_s_contract(room: str, name: str) -> None:
+    """Every public name of the Protocol is there, and its functions take the same words."""
+    contract = next(
+        value
+        for value in vars(__import__(f"tunesmith.{room}._contract", fromlist=["_"])).values()
+        if isinstance(value, type)
+        and value.__name__ == room.removesuffix("s").capitalize().replace("Export", "Exporter")
+    )
+    found = rooms.find(room, name)
+    asked = [key for key in {**vars(contract), **contract.__annotations__} if not key.startswith("_") and key != "asks"]
+    assert asked
+    for key in asked:
+        member = getattr(found, key, None)
+        assert member is not None, f"{room}/{name} lacks {key}"
+        wanted = vars(contract).get(key)
+        if callable(getattr(wanted, "__func__", wanted)):
+            theirs = list(inspect.signature(getattr(wanted, "__func__", wanted)).parameters)[1:]
+            ours = list(inspect.signature(getattr(member, "__func__", member)).parameters)[1:]
+            assert [one.lstrip("_") for one in ours][: len(theirs)] == theirs, f"{room}/{name}.{key}"
+
+
+@pytest.mark.parametrize(("room", "name"), MEMBERS)
+def test_a_member_has_a_docs_page(room: str, name: str) -> None:
+    page = ROOT / "docs" / room / f"{name}.md"
+    assert page.is_file(), f"write docs/{room}/{name}.md"
+    assert page.read_text(encoding="utf-8").startswith(f"# {name}\n")
+
+
+def heads(page: Path) -> list[str]:
+    return re.findall(r"^(?:## |\*\*)(.+?)(?:\*\*.*)?$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("room", rooms.ROOMS)
+def test_the_pages_of_a_room_have_the_same_heads(room: str) -> None:
+    pages = {name: heads(ROOT / "docs" / room / f"{name}.md") for name in rooms.ROOMS[room]}
+    assert len(pages) == len(rooms.ROOMS[room])
+    first = next(iter(pages.values()))
+    assert len(first) >= 2
+    assert {name: found for name, found in pages.items() if found != first} == {}
+
+
+def test_there_is_no_docs_page_of_a_member_that_is_gone() -> None:
+    written = {(page.parent.name, page.stem) for room in rooms.ROOMS for page in (ROOT / "docs" / room).glob("*.md")}
+    assert written == set(MEMBERS)
+
+
+def test_every_method_objective_and_export_has_a_recipe_that_uses_it() -> None:
+    recipes = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))]
+    assert len(recipes) >= 4
+    used = {
+        "methods": {recipe.method.kind for recipe in recipes},
+        "objectives": {recipe.objective.kind for recipe in recipes},
+        "exports": {one.kind for recipe in recipes for one in recipe.export},
+    }
+    assert used["methods"] == set(rooms.names("methods"))
+    assert used["objectives"] == set(rooms.names("objectives"))
+    assert used["exports"] == set(rooms.names("exports"))
+
+
+def test_every_method_has_a_row_in_the_matrix() -> None:
+    rows = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "matrix").glob("*.py"))
+    assert [name for name in rooms.names("methods") if not re.search(rf"\b{name}\b", rows, re.IGNORECASE)] == []
