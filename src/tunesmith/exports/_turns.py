@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from tunesmith.exports._go_template import joined, literal, render
 from tunesmith.text.example import Message
@@ -38,7 +39,8 @@ class _Turns:
     user_end: str
     answer: tuple[str, str]
     system: tuple[str, str] | None
-    in_last_user: str | None  # what parts the system words from the user's where they are put into the last user turn
+    in_first_user: str | None  # what parts the system words from the user's where they are put into the first user turn
+    in_last_user: str | None  # the same where they are put into the last one
     ask: str  # what asks for an answer
     default_system: str
 
@@ -69,6 +71,11 @@ class _Asked:
 
     text: Text
     bos: str
+
+    @property
+    def eos(self) -> str:
+        """The tokenizer's end of a text, which some templates write behind a conversation."""
+        return str(self.text.tokenizer.eos_token or "")
 
     def __call__(self, messages: Sequence[Message], *, prompt: bool = True) -> str | None:
         from jinja2.exceptions import TemplateError
@@ -118,10 +125,8 @@ def _infer(ask: _Asked) -> _Turns | None:
     first, to_answer, to_user, asked = talk
     alone = _cut(ask([user], prompt=False), USER)
     answered = _cut(ask([user, answer], prompt=False), USER, ANSWER)
-    user_end = alone[1] if alone else ""
-    if not (asked.startswith(user_end) and to_answer.startswith(user_end)):
-        user_end = _shared_beginning(asked, to_answer)
-    answer_end = answered[2] if answered and to_user.startswith(answered[2]) else to_user
+    user_end = _end(alone, (asked, to_answer), ask.eos)
+    answer_end = _end(answered, (to_user,), ask.eos)
     other = to_user.removeprefix(answer_end)
     before = _System.of(ask, system, user, answer, again, first, other)
     return _Turns(
@@ -131,15 +136,21 @@ def _infer(ask: _Asked) -> _Turns | None:
         user_end=user_end,
         answer=(to_answer.removeprefix(user_end), answer_end),
         system=before.system,
+        in_first_user=before.in_first_user,
         in_last_user=before.in_last_user,
         ask=asked.removeprefix(user_end),
         default_system=before.default,
     )
 
 
-def _shared_beginning(one: str, other: str) -> str:
-    n = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:n]
+def _end(pieces: list[str] | None, followed: Sequence[str], eos: str) -> str:
+    """What ends a turn: what stands behind the last one, EOS aside, where it also begins what follows such a turn."""
+    behind = pieces[-1] if pieces else ""
+    for end in (behind, behind.removesuffix(eos)):
+        if all(one.startswith(end) for one in followed):
+            return end
+    shared = takewhile(lambda characters: len(set(characters)) == 1, zip(*followed, strict=False))
+    return "".join(characters[0] for characters in shared)
 
 
 @dataclass(frozen=True)
@@ -150,9 +161,10 @@ class _System:
     opening: str
     first_user: str
     user_after: str
-    system: tuple[str, str] | None
-    in_last_user: str | None
-    default: str
+    system: tuple[str, str] | None = None
+    in_first_user: str | None = None
+    in_last_user: str | None = None
+    default: str = ""
 
     @classmethod
     def of(
@@ -167,24 +179,29 @@ class _System:
         if begun is None:
             folded = _cut(talk, USER, ANSWER, SYSTEM, AGAIN)
             parting = folded[3] if folded else None
-            return cls("", start, first_user, first_user, None, parting, "")
+            return cls("", start, first_user, first_user, in_last_user=parting)
         before, after = begun[:2]
+        if before == first:
+            return cls("", start, first_user, first_user, in_first_user=after)
         own_turn = bool(other) and after.endswith(other)
         ends, user_after = (after.removesuffix(other), other) if own_turn else (after, "")
-        default = (
-            start[len(before) : len(start) - len(ends)] if start.startswith(before) and start.endswith(ends) else ""
-        )
-        if default and len(start) > len(before) + len(ends):
-            return cls("", "", first_user, user_after, (before, ends), None, default)
+        default = start[len(before) : len(start) - len(ends)] if _encloses(start, before, ends) else ""
+        if default:
+            return cls("", "", first_user, user_after, (before, ends), default=default)
         if start and before.startswith(start):
-            return cls("", start, first_user, user_after, (before.removeprefix(start), ends), None, "")
-        return cls(start, "", first_user, user_after, (before, ends), None, "")
+            return cls("", start, first_user, user_after, (before.removeprefix(start), ends))
+        return cls(start, "", first_user, user_after, (before, ends))
+
+
+def _encloses(text: str, begin: str, end: str) -> bool:
+    return text.startswith(begin) and text.endswith(end) and len(text) > len(begin) + len(end)
 
 
 def _emit(turns: _Turns) -> str:
     """The Go template. Pieces stand as they are; no trim marks, so that what is read is what is written."""
     first, after, other = turns.user
-    tells_first, tells_after = first != other, turns.system is not None and after != other
+    folds = turns.in_first_user is not None
+    tells_first, tells_after = first != other, folds or (turns.system is not None and after != other)
     out = [literal(turns.opening)]
     out += ["{{ $first := true }}"] * tells_first + ["{{ $after := false }}"] * tells_after
     out.append("{{ range $i, $_ := .Messages }}")
@@ -195,6 +212,8 @@ def _emit(turns: _Turns) -> str:
         begin, end = (literal(one) for one in turns.system)
         marks = "{{ $after = true }}" * tells_after + "{{ $first = false }}" * tells_first
         out.append('{{ else if eq .Role "system" }}' + begin + "{{ .Content }}" + end + marks)
+    elif folds:
+        out.append('{{ else if eq .Role "system" }}{{ $after = true }}')
     begin, end = (literal(one) for one in turns.answer)
     out.append('{{ else if eq .Role "assistant" }}' + begin + "{{ .Content }}")
     out.append("{{ if " + NOT_LAST + " }}" + end + "{{ end }}{{ end }}" if end else "{{ end }}")
@@ -205,14 +224,16 @@ def _emit(turns: _Turns) -> str:
 
 def _emit_user(turns: _Turns, tells_first: bool, tells_after: bool) -> str:
     first, after, other = (literal(one) for one in turns.user)
-    arms = [("$after", after)] * tells_after + [("$first", first)] * tells_first
+    arms = [("$after", after)] * (tells_after and turns.system is not None) + [("$first", first)] * tells_first
     before = other
     if arms:
         before = "{{ if " + "{{ else if ".join(f"{name} }}}}{words}" for name, words in arms)
         before += "{{ else }}" + other + "{{ end }}"
-        before += "{{ $first = false }}" * tells_first + "{{ $after = false }}" * tells_after
+    if turns.in_first_user is not None:
+        before += "{{ if $after }}{{ $.System }}" + literal(turns.in_first_user) + "{{ end }}"
     if turns.in_last_user is not None:
         before += "{{ if and (" + LAST + ") $.System }}{{ $.System }}" + literal(turns.in_last_user) + "{{ end }}"
+    before += "{{ $first = false }}" * tells_first + "{{ $after = false }}" * tells_after
     return before + "{{ .Content }}" + literal(turns.user_end)
 
 
