@@ -82,11 +82,8 @@ def test_the_house_in_the_readme_is_the_tree() -> None:
     source = ROOT / "src" / "tunesmith"
     real = set()
     for path in source.iterdir():
-        if (
-            path.name.startswith(("_", "."))
-            and path.name not in ("__init__.py", "__main__.py")
-            or path.name == "py.typed"
-        ):
+        hidden = path.name.startswith(("_", ".")) and path.name not in ("__init__.py", "__main__.py")
+        if hidden or path.name == "py.typed":
             continue
         real.add(f"{path.name}/" if path.is_dir() else path.name)
     assert len(real) > 15
