@@ -56,7 +56,7 @@ def _nobody_elses_ollama(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def ollama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[needs.OllamaServer]:
-    """A real Ollama on a free port of 127.0.0.1, with models of its own; OLLAMA_HOST names it in tests that ask for it."""
+    """A real Ollama on a free port of 127.0.0.1, with models of its own; OLLAMA_HOST names it for the tests."""
     binary = needs.ollama_binary()
     if binary is None:
         pytest.skip(f"Ollama is missing; to get it, {needs.GET_ALL}")
@@ -68,6 +68,25 @@ def ollama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[needs.Ol
     os.environ.pop("OLLAMA_HOST")
     if before is not None:
         os.environ["OLLAMA_HOST"] = before
+
+
+@pytest.fixture(scope="session")
+def learnt_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that answers a few questions by heart and ends its answers, as a Hugging Face folder."""
+    from tiny.learnt import save_learnt
+
+    return save_learnt(tmp_path_factory.mktemp("learnt") / "learnt")
+
+
+@pytest.fixture(scope="session")
+def learnt_gguf(learnt_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The GGUF export of `learnt_model`, as f32 and q8_0."""
+    from tunesmith.artifact import Model
+    from tunesmith.exports.gguf import Gguf
+
+    into = tmp_path_factory.mktemp("exports") / "gguf"
+    into.mkdir()
+    return Gguf(types=("f32", "q8_0")).write(Model.of(learnt_model), {}, into)
 
 
 class _serving:

@@ -201,7 +201,8 @@ def _operand(word: str, dot: Any, names: Mapping[str, Any]) -> Any:
         return int(word)
     if word.startswith("$"):
         name, _, field = word.partition(".")
-        return names[name][field] if field else names[name]
-    if re.fullmatch(r"\.\w+", word):
+        if name in names and (not field or field in names[name]):
+            return names[name][field] if field else names[name]
+    elif word[:1] == "." and word[1:] in dot:
         return dot[word[1:]]
     raise ValueError(f"not known here: {word}")
