@@ -87,6 +87,18 @@ CLOSED_THOUGHT = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}{% endif %}"
 )
+RECORDED_THOUGHT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and '<think>' not in m['content'] %}{{ '<think></think>' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+CLOSED_CHANNEL = (
+    "{% for m in messages %}{{ '<|turn>' + m['role'] + '\n' }}"
+    "{% for call in m['tool_calls'] or [] %}{{ '<|call>' + call['function']['name'] + '<call|>' }}{% endfor %}"
+    "{{ m['content'] + '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>assistant\n<|channel>thought\n<channel|>' }}{% endif %}"
+)
 COLON = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ 'ASSISTANT: ' + m['content'] + eos_token }}"
     "{% else %}{{ m['role'] | upper + ': ' + m['content'] + '\n' }}{% endif %}{% endfor %}"
@@ -156,6 +168,16 @@ FAMILIES = {
         rewrites=True,
     ),
     "closed thought": Family(CLOSED_THOUGHT, IM, "<|im_end|>", _ends("<|im_end|>"), rewrites=True),
+    "recorded thought": Family(
+        RECORDED_THOUGHT, IM, "<|im_end|>", lambda words: "</think>" + words + "<|im_end|>", rewrites=True
+    ),
+    "closed channel": Family(
+        CLOSED_CHANNEL,
+        ("<|turn>", "<turn|>", "<|call>", "<call|>", "<|channel>", "<channel|>"),
+        "<turn|>",
+        _ends("<turn|>"),
+        rewrites=True,
+    ),
     "colon": Family(COLON, (), "</s>", lambda words: " " + words + "</s>"),
     "colon, space": Family(COLON_SPACE, (), "</s>", _ends("</s>"), rewrites=True),  # a blank melts into the answer
     "no end": Family(NO_END, (), "</s>", lambda words: words.rstrip() + "</s>", rewrites=True),

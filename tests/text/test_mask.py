@@ -127,6 +127,21 @@ def test_calls_of_tools_are_learnt() -> None:
     assert learnt(tokens, text).endswith("</tool_call><|im_end|>")
 
 
+def test_a_mark_that_begins_as_another_does_stays_whole() -> None:
+    """`<|call>` stands where the prompt has `<|channel>`: the two begin alike, and no part of either may be lost."""
+    text = TEXTS["closed channel"]
+    call = {"type": "function", "function": {"name": "add", "arguments": {}}}
+    messages = ({"role": "user", "content": "add"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+    (tokens,) = weigh_turns(Example(messages, (False, True)), text)
+    assert learnt(tokens, text) == "<|call>add<call|><turn|>"
+
+
+def test_given_thoughts_are_learnt_where_they_are_recorded() -> None:
+    text = TEXTS["recorded thought"]
+    (tokens,) = weigh_turns(chat("ask", "<think>\nhm\n</think>\n\nfive"), text)
+    assert learnt(tokens, text) == "hm\n</think>\n\nfive<|im_end|>"
+
+
 def faults(example: Example, text: Text) -> list[tuple[str, str, int | None]]:
     with pytest.raises(DataError) as caught:
         weigh_turns(example, text)

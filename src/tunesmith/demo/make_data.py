@@ -15,7 +15,7 @@ from typing import Any
 from tunesmith import files
 
 SEED = 7
-N_TRAIN, N_TEST = 600, 60
+N_TRAIN, N_TEST = 500, 60
 NUMBERS = {1: ("a", "one", "1"), 2: ("two", "2", "a couple of"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five", "5")}
 SIZES = ("small", "medium", "large")
 SIZE_WORDS = {"small": ("small", "little"), "medium": ("medium", "regular"), "large": ("large", "big")}
@@ -31,7 +31,7 @@ HERE = (" for here", " to eat in", ", we are staying", "")
 
 def order(chance: random.Random) -> dict[str, Any]:
     """What is wanted: one thing or two, and whether they leave the shop."""
-    names = chance.sample([*DRINKS, *FOODS], chance.choices((1, 2), (1, 1))[0])
+    names = chance.sample([*DRINKS, *FOODS], chance.choices((1, 2), (2, 1))[0])
     items = []
     for name in names:
         item: dict[str, Any] = {"n": chance.choices((1, 2, 3, 4, 5), (5, 4, 2, 1, 1))[0], "item": name}
@@ -60,28 +60,28 @@ def _thing(item: dict[str, Any], chance: random.Random) -> str:
     return f"{number} {size}{name}"
 
 
-def rows(seed: int, n: int) -> Iterator[tuple[str, str]]:
-    """Pairs of words and JSON, no words and no order twice."""
-    chance, seen = random.Random(seed), set[str]()
-    while n:
+def rows(n: int, chance: random.Random, taken: set[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of words and JSON; none of the words, and none of the orders in `taken`, comes twice."""
+    seen: set[str] = set()
+    while len(seen) < n:
         wanted = order(chance)
         words, answer = said(wanted, chance), json.dumps(wanted)
-        if words not in seen and answer not in seen:
-            seen |= {words, answer}
-            n -= 1
+        if words not in seen and answer not in taken:
+            seen.add(words)
             yield words, answer
 
 
 def main() -> None:
     """Write both files."""
-    pairs = list(rows(SEED, N_TRAIN + N_TEST))
-    folder = Path(__file__).parent
-    for name, part in (("train", pairs[:N_TRAIN]), ("test", pairs[N_TRAIN:])):
-        lines = (
-            json.dumps({"messages": [{"role": "user", "content": words}, {"role": "assistant", "content": answer}]})
-            for words, answer in part
+    chance = random.Random(SEED)
+    test = list(rows(N_TEST, chance, set()))
+    train = list(rows(N_TRAIN, chance, {answer for _, answer in test}))
+    for name, pairs in (("train", train), ("test", test)):
+        turns = (
+            [{"role": "user", "content": words}, {"role": "assistant", "content": answer}] for words, answer in pairs
         )
-        files.write_text(folder / f"{name}.jsonl", "".join(line + "\n" for line in lines))
+        lines = "".join(json.dumps({"messages": messages}) + "\n" for messages in turns)
+        files.write_text(Path(__file__).parent / f"{name}.jsonl", lines)
 
 
 if __name__ == "__main__":

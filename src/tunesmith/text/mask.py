@@ -126,37 +126,51 @@ def _answer_elsewhere(example: Example, number: int, text: Text, prompt: str, fu
     the past in another way once the answer is there (a system text that moves).
     """
     past, turn = example.messages[:number], example.messages[number]
+    marked = {"role": turn["role"], "content": SENTINEL}
+    before, found, _ = text.render((*past, marked), example.tools).partition(SENTINEL)
+    if not found:
+        raise DataError(_no_span(example, number, "the template writes no answer"))
     history = text.render(past, example.tools)
-    if prompt.startswith(history) and full.startswith(history):
-        same = next((at for at, (one, two) in enumerate(zip(prompt, full, strict=False)) if one != two), len(full))
-        answer = _after_other_words(turn, prompt[same:], full[same:])
-        if answer is None:
-            raise DataError(_no_span(example, number, "the template asks for another role than it records"))
-        return answer
-    marked = text.render((*past, {**turn, "content": SENTINEL}), example.tools)
-    before = marked.partition(SENTINEL)[0]
-    asked = prompt[len(history) :] if prompt.startswith(history) and prompt != history else prompt[-8:]
-    at = before.rfind(asked)
-    border = at + len(asked)
-    if SENTINEL not in marked or not full.startswith(before) or at < 0 or before[border:].strip():
-        raise DataError(_no_span(example, number, "the template writes the conversation anew when the answer is there"))
-    return full[border:]
+    told = full[len(before) :] if full.startswith(before) else None
+    if prompt.startswith(history) and before.startswith(history):
+        answer = _in_other_words(turn, prompt[len(history) :], before[len(history) :], told)
+        problem = "the template asks for an answer in other words than it records one"
+    else:
+        answer = _moved(before, prompt[len(history) :] if prompt.startswith(history) else "", prompt, told)
+        problem = "the template writes the conversation anew when the answer is there"
+    if answer is None:
+        raise DataError(_no_span(example, number, problem))
+    return answer
 
 
-def _after_other_words(turn: Message, asked: str, told: str) -> str | None:
-    """The answer after a prompt that ends in `asked`, where the record of it has `told` in that place."""
+def _in_other_words(turn: Message, asked: str, header: str, told: str | None) -> str | None:
+    """The answer after a prompt that ends in `asked`, where its record has `header`, and then `told`."""
+    _, opened, begun = asked.rpartition("<think>")
+    if opened and "</think>" not in begun:
+        if told is not None and "</think>" in header:
+            return "</think>" + header.rpartition("</think>")[2] + told
+        return _with_thoughts(turn, begun, told) if told is not None else None
+    same = next((at for at, (one, two) in enumerate(zip(asked, header, strict=False)) if one != two), len(header))
+    return told if not header[same:].strip() else None
+
+
+def _with_thoughts(turn: Message, begun: str, told: str) -> str:
+    """What follows an opened thought whose record is dropped: the row's own thoughts or none, the close, the answer."""
     words = str(turn.get("content") or "")
     inside, closed, rest = words.rpartition("</think>")
     said = (rest if closed else words).strip()
-    if not told.lstrip().startswith((words.strip(), said)):
-        return None
-    _, opened, begun = asked.rpartition("<think>")
-    if not opened or "</think>" in begun:
-        return told.lstrip() if asked[-1:].isspace() else told
     thoughts = str(turn.get("reasoning_content") or inside.rpartition("<think>")[2])
     ending = told[told.rfind(said) + len(said) :] if said else told.lstrip()
     opening = "" if begun.endswith("\n") else "\n"
     return f"{opening}{thoughts.strip()}\n</think>\n\n{said}{ending}"
+
+
+def _moved(before: str, asked: str, prompt: str, told: str | None) -> str | None:
+    """The answer where the past was written anew: what asks for it must stand, as it was asked, right before it."""
+    asked = asked or prompt[-8:]
+    at = before.rfind(asked)
+    between = before[at + len(asked) :]
+    return between + told if told is not None and at >= 0 and not between.strip() else None
 
 
 def _no_end_inside(example: Example, number: int, text: Text) -> None:
