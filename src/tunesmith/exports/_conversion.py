@@ -16,22 +16,23 @@ from tunesmith.errors import ExportError, Fault
 from tunesmith.exports._converter import Converter
 from tunesmith.text.template import Text
 
-# Programs that guess a chat template from its likeness to known ones put theirs in its place, and with it another system
-# prompt. Ollama takes a distance below 100 characters for the same; 200 leaves room.
+# Some programs put the nearest well-known template in a chat template's place, and with it another system prompt.
+# Ollama does so below a distance of 100 characters; this comment is longer than 200.
 COMMENT = (
     "{# This chat template belongs to this model and was checked against it. The comment renders to nothing. It stands "
     "here because some programs compare a template with a list of well-known ones and use the nearest of those instead "
     "whenever the two differ by only a few characters, which changes the prompt and loses the default system prompt. #}"
 )
 NAMED_ENDS = frozenset(
-    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> "
-    "<EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response>".split()
+    {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"}
+    | {"<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"}
+    | {"<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>"}
 )
 """Tokens that end an answer in llama.cpp by their name alone (`src/llama-vocab.cpp`)."""
 
 
 def extra_ends(text: Text) -> list[int]:
-    """End tokens that llama.cpp must be told of, in the order of their ids: all but the named ones and the tokenizer's own."""
+    """End tokens that llama.cpp must be told of, by id: all but the named ones and the tokenizer's own."""
     known = {text.tokenizer.eos_token_id}
     return [
         one
@@ -45,6 +46,8 @@ def commented(template: str) -> str:
 
     Template engines drop a line break after a comment, so leading spaces stay at the beginning of their line.
     """
+    if template.startswith(COMMENT):
+        return template
     return COMMENT + ("\n" if template[:1].isspace() else "") + template
 
 
@@ -62,7 +65,7 @@ def settings(folder: Path, text: Text, raw_text: bool) -> dict[str, Any]:
 
 
 def added_ends(text: Text, raw_text: bool) -> tuple[bool, bool]:
-    """Whether a prompt begins with the BOS token, and whether it ends with EOS: for a chat, as its template writes it."""
+    """Whether a prompt begins with BOS, and whether it ends with EOS: for a chat, as its template writes it."""
     words = text.tokenizer
     if text.has_template and not raw_text:
         ids = _chat_ids(text)
@@ -88,7 +91,9 @@ def _generation_config(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def convert(converter: Converter, folder: Path, name: str, outputs: Mapping[str, Path], told: Mapping[str, Any]) -> str | None:
+def convert(
+    converter: Converter, folder: Path, name: str, outputs: Mapping[str, Path], told: Mapping[str, Any]
+) -> str | None:
     """Write one GGUF for each type of `outputs`; gives the pre-tokenizer's name where it was found by structure.
 
     Raises:

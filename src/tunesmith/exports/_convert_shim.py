@@ -83,7 +83,11 @@ def write_ends(writer: Any, end_ids: list[int]) -> None:
     import gguf
 
     keys = gguf.Keys.Tokenizer
-    places = {keys.EOS_ID: writer.add_eos_token_id, keys.EOT_ID: writer.add_eot_token_id, keys.EOM_ID: writer.add_eom_token_id}
+    places = {
+        keys.EOS_ID: writer.add_eos_token_id,
+        keys.EOT_ID: writer.add_eot_token_id,
+        keys.EOM_ID: writer.add_eom_token_id,
+    }
     taken = {key: part[key].value for part in writer.kv_data for key in places if key in part}
     free = [key for key in places if key not in taken]
     for end in (one for one in end_ids if one not in taken.values()):
@@ -97,7 +101,7 @@ def convert() -> None:
     os.dup2(2, 1)
     asked = json.loads(sys.argv[1])
     threading.Thread(target=end_with_parent, daemon=True).start()
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     tqdm.tqdm = ToldBar
     sys.path[:0] = [asked["root"] + "/gguf-py", asked["root"]]

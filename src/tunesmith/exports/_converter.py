@@ -55,10 +55,12 @@ class Converter:
 def _literal(file: Path, name: str) -> object:
     """The value of the first assignment of a literal to `name` in a Python file; None when there is none."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             try:
-                return ast.literal_eval(node.value)  # type: ignore[attr-defined,no-any-return]
+                return ast.literal_eval(node.value)  # type: ignore[attr-defined]
             except (ValueError, TypeError):
                 return None
     return None

@@ -83,7 +83,7 @@ class Gguf(Part):
             _fits_float16(model.folder)
         converter = _converter.find(self.llama_cpp)
         text = Text.read(model.folder)
-        paths = {one: into / f"model-{one}.gguf" for one in dict.fromkeys(self.types)}
+        paths: dict[str, Path] = {one: into / f"model-{one}.gguf" for one in dict.fromkeys(self.types)}
         told = _conversion.settings(model.folder, text, model.raw_text)
         structure = _conversion.convert(converter, model.folder, _name(model.folder), paths, told)
         about = {"converter": str(converter.root.parent.name if not self.llama_cpp else converter.root)}
@@ -139,7 +139,7 @@ def _pretokenizer_faults(tree: Mapping[str, Any], facts: BaseFacts, converter: _
     return [
         Fault(
             "export/unknown-tokenizer",
-            "llama.cpp has no name for the way this tokenizer cuts a text before it merges (pre_tokenizer in tokenizer.json)",
+            "llama.cpp has no name for the way this tokenizer cuts a text before it merges (pre_tokenizer)",
             fix="export to web or safetensors, or train with a base whose tokenizer llama.cpp knows",
             file=str(facts.folder / "tokenizer.json"),
         )
@@ -169,7 +169,7 @@ def _end_faults(facts: BaseFacts) -> list[Fault]:
     return [
         Fault(
             "export/too-many-end-tokens",
-            f"GGUF has room for two end tokens besides the tokenizer's own and the well-known ones, and here are {len(extra)}",
+            f"GGUF holds two end tokens besides the tokenizer's own and the well-known ones; here are {len(extra)}",
             fix="leave the two that the chat template writes in eos_token_id of generation_config.json",
             file=str(facts.folder / "generation_config.json"),
         )

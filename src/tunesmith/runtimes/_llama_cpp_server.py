@@ -1,7 +1,7 @@
 """A process of its own that holds llama.cpp's server: run by `llama_cpp.py`, never imported.
 
-What it needs comes as one JSON argument, its address goes to stdout as one JSON line, llama.cpp's talk to stderr, and it
-ends when stdin is closed, so that it never outlives the process that asked.
+What it needs comes as one JSON argument, its address goes to stdout as one JSON line, llama.cpp's talk to stderr. It
+ends when stdin is closed, so it never outlives the process that asked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def parameters(asked: dict[str, Any]) -> Any:
-    """Settings under which the numbers are the model's own: float32 cache, no flash attention, nothing kept between asks."""
+    """Settings that leave the model's numbers alone: float32 cache, no flash attention, nothing kept between asks."""
     import xllamacpp
 
     made = xllamacpp.CommonParams()

@@ -91,7 +91,7 @@ class Server:
         except urllib.error.HTTPError as error:
             said = _message(error.read())
             raise RuntimeFault(
-                Fault("runtime/failed", f"llama.cpp refused the question: {said}", fix=_cure(said), file=str(self.model))
+                Fault("runtime/failed", f"llama.cpp refused to answer: {said}", fix=_cure(said), file=str(self.model))
             ) from None
         except OSError as error:
             raise RuntimeFault(
@@ -145,7 +145,8 @@ def serving(model: Path, n_context: int) -> Iterator[Server]:
             stdout=subprocess.PIPE,
             stderr=log,
         )
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             line = child.stdout.readline()
             if not line:

@@ -1,6 +1,6 @@
 """How a byte-level BPE cuts a text before it merges: what tokenizer.json says, and llama.cpp's name for the same.
 
-llama.cpp knows its cutting rules by name (`src/llama-vocab.cpp`). The table holds those whose rule is written in full in
+llama.cpp knows its cutting rules by name (`src/llama-vocab.cpp`). The table holds those whose rule stands in full in
 tokenizer.json; it is read in both directions.
 """
 
