@@ -94,12 +94,13 @@ def _plain(example: Example) -> Pieces:
     if not example.is_chat:
         return ((example.text, True),)
     turns = zip(example.messages, example.learn, strict=True)
-    return tuple(piece for turn, learnt in turns for piece in ((f"{turn['role']}: ", False), (_words(turn), learnt)))
+    said = (((f"{turn['role']}: ", False), (_words(turn), learnt), ("\n", False)) for turn, learnt in turns)
+    return tuple(piece for pieces in said for piece in pieces)
 
 
 def _words(turn: Mapping[str, Any]) -> str:
     calls = (f"{call['function']['name']}({call['function']['arguments']})" for call in turn.get("tool_calls", ()))
-    return " ".join([turn["content"], *calls]).strip() + "\n"
+    return " ".join([turn["content"], *calls]).strip()
 
 
 def _pieces(tokens: Tokens, text: Text) -> Pieces:
