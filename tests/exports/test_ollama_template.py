@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import needs
 import pytest
-from text.families import FAMILIES, text_of
 
+import needs
+from text.families import FAMILIES, text_of
 from tunesmith.exports import _modelfile
 from tunesmith.exports._go_template import joined, render
 from tunesmith.exports._turns import BATTERY, Derived, derive
