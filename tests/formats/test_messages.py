@@ -140,6 +140,10 @@ def test_a_name_with_nothing_behind_it_is_a_fault(tmp_path: Path, name: str, cod
     assert name != "gone.jsonl" or "gonne.jsonl" in fault.fix
 
 
+def test_a_name_that_the_system_refuses_is_a_fault() -> None:
+    assert [fault.code for fault in read("a" * 5000).faults] == ["data/unreadable"]
+
+
 def test_rows_without_any_file_are_a_fault() -> None:
     assert [fault.code for fault in read([]).faults] == ["data/no-rows"]
 
