@@ -1,0 +1,114 @@
+"""Documents end to end in one row give what each gives alone: loss and every gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tiny.models import save
+from tiny.rows import random_rows
+from tunesmith.learn.attention import NAME, attending_per_document, per_document
+from tunesmith.learn.loss import DocumentLoss
+from tunesmith.text.example import Tokens
+from tunesmith.weights.load import load
+
+LENGTHS = (5, 30, 30, 17, 9, 2, 30)
+FAMILIES = {
+    "llama": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": 8},
+    "gemma3_text": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
+}
+
+
+def alone(model: PreTrainedModel, rows: list[Tokens]) -> Tensor:
+    """The loss by the plainest means: each row by itself, all logits, the model's own attention."""
+    total = torch.zeros(())
+    for row in rows:
+        logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1]
+        each = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[1:]), reduction="none")
+        total = total + (each * torch.tensor(row.weights[1:])).sum()
+    return total
+
+
+def gradients(model: PreTrainedModel, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_are_those_of_one_document_at_a_time(family: str, tmp_path: Path) -> None:
+    model = load(save(tmp_path, family, **FAMILIES[family]))
+    rows = random_rows(LENGTHS)
+    before = model.config._attn_implementation
+    plain = alone(model, rows)
+    expected = gradients(model, plain)
+    with attending_per_document(model) as together:
+        assert together
+        assert model.config._attn_implementation == NAME
+        loss = DocumentLoss(model)
+        assert loss.has_plain_head
+        packed = loss(rows)
+        found = gradients(model, packed)
+    assert model.config._attn_implementation == before
+    assert packed.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert found.keys() == expected.keys()
+    assert len(found) > 10
+    for name, one in expected.items():
+        assert (found[name] - one).norm() <= 1e-5 * one.norm(), name
+
+
+def test_a_change_in_one_document_does_not_reach_another(tmp_path: Path) -> None:
+    model = load(save(tmp_path))
+    rows = random_rows((10, 12))
+    other = Tokens(tuple(one + 1 for one in rows[0].ids), rows[0].weights)
+    with attending_per_document(model), torch.no_grad():
+        loss = DocumentLoss(model)
+        both = loss(rows) - loss(rows[:1])
+        changed = loss([other, rows[1]]) - loss([other])
+    assert both.item() == pytest.approx(changed.item(), rel=1e-5)
+
+
+def test_a_window_longer_than_the_document_changes_nothing() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 20, 8) for heads in (4, 2, 2))
+    wide, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=12, document_lengths=(8, 12))
+    none, _ = per_document(torch.nn.Module(), q, k, v, None, document_lengths=(8, 12))
+    assert torch.equal(wide, none)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 8, 9])
+def test_a_token_sees_exactly_its_window(window: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 9, 8) for _ in range(3))
+    found, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=window, document_lengths=(9,))
+    place = torch.arange(9)
+    mask = (place[None] <= place[:, None]) & (place[None] > place[:, None] - window)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("term", ["softcap", "s_aux", "position_bias"])
+def test_terms_that_are_not_computed_are_refused_not_dropped(term: str) -> None:
+    q = torch.randn(1, 1, 3, 4)
+    with pytest.raises(NotImplementedError, match=term):
+        per_document(torch.nn.Module(), q, q, q, None, document_lengths=(3,), **{term: 30.0})
+
+
+def test_a_model_that_needs_such_a_term_goes_one_document_at_a_time(tmp_path: Path) -> None:
+    model = load(save(tmp_path, "gemma2", head_dim=16, sliding_window=64))
+    rows = random_rows((6, 11, 4))
+    plain = alone(model, rows)
+    expected = gradients(model, plain)
+    with attending_per_document(model) as together:
+        assert not together
+        loss = DocumentLoss(model, together=together)
+        assert loss.has_plain_head, "its logits have a soft cap, which is known"
+        found = gradients(model, loss(rows))
+    for name, one in expected.items():
+        assert (found[name] - one).norm() <= 1e-5 * one.norm() + 1e-7, name
