@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from tunesmith import say
+from tunesmith.artifact import Export, Label, Model, Precision, Variant
+from tunesmith.errors import Fault
+from tunesmith.exports import _web_files
+from tunesmith.exports._onnx_graph import SHARD_BYTES
+from tunesmith.machine import Machine
+from tunesmith.recipe import Part
+from tunesmith.rooms import did_you_mean
+from tunesmith.web import packages
+from tunesmith.weights.facts import BaseFacts
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.exports._onnx_measure import Probe
+
+Dtype = Literal["fp32", "fp16", "q8", "q4", "q4f16"]
+SUFFIX: Mapping[str, str] = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "q4": "_q4", "q4f16": "_q4f16"}
+PRECISION: Mapping[str, Precision] = {"fp32": "float32", "fp16": "float16", "q8": "8bit", "q4": "4bit", "q4f16": "4bit"}
+BYTES_A_WEIGHT: Mapping[str, float] = {"fp32": 4.0, "fp16": 2.0, "q8": 1.2, "q4": 1.2, "q4f16": 1.2}
+NEEDS = {"onnx": "onnx", "onnx_ir": "onnx-ir", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
+PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "attention"}
+GRAPH_BYTES = 20_000_000
+
+
+class Web(Part):
+    """A chat page and a Node script that run the model with Transformers.js: in a browser, offline, on WebGPU or WASM.
+
+    The folder holds all that the page needs; `model/` inside it is a model folder as the Hugging Face Hub hosts them.
+    """
+
+    kind: ClassVar[str] = "web"
+    needs: ClassVar[tuple[str, ...]] = ()
+    runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "transformers_js")
+
+    dtypes: tuple[Dtype, ...] = Field(default=("q4",), min_length=1)
+    """Forms of the weights, one set of files each. The page takes the first that the browser can compute in."""
+    title: str = ""
+    """Text: the name on the page; the folder's name when empty."""
+    system: str = ""
+    """Text: the system turn that every conversation on the page begins with; none when empty."""
+    prompts: tuple[str, ...] = ()
+    """Texts: questions that the page offers to begin with."""
+
+    @field_validator("dtypes")
+    @classmethod
+    def _each_once(cls, value: tuple[Dtype, ...]) -> tuple[Dtype, ...]:
+        return tuple(dict.fromkeys(value))
+
+    def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
+        """What Transformers.js does not know, parts that are missing here, matrices too big for a browser."""
+        return [*_missing_parts(), *_unknown_architecture(facts), *_odd_cache(facts), *self._too_big(facts)]
+
+    def disk_bytes(self, facts: BaseFacts) -> int:
+        """Weights of each dtype, graphs, the page with its libraries, and what trying the 4-bit plans takes."""
+        per_weight = sum(BYTES_A_WEIGHT[one] for one in self.dtypes)
+        trials = 3.0 if {"q4", "q4f16"} & set(self.dtypes) else 0.0
+        untied = facts.n_parameters + facts.vocab_size * facts.hidden_size  # half precision may keep a tied table twice
+        return int((per_weight + trials) * untied) + GRAPH_BYTES * len(self.dtypes) + _web_files.PAGE_BYTES
+
+    def write(self, model: Model, made: Mapping[str, Export], into: Path) -> Export:
+        """Trace, put the weights in, round them as far as the answers allow, and lay the page beside them."""
+        onnx = into / "model" / "onnx"
+        onnx.mkdir(parents=True)
+        _web_files.put_text(model.folder, onnx.parent)
+        written = _Writer.start(model, onnx)
+        variants: dict[str, Variant] = {dtype: written.write(dtype) for dtype in self.dtypes}
+        _web_files.put_config(model.folder, onnx.parent, written.data_files, self.dtypes)
+        chat = BaseFacts.read(model.folder).chat_template is not None and not model.raw_text
+        with say.progress("lay the page beside it"):
+            _web_files.put_page(into, self._page(model, variants, chat))
+        return Export(self.kind, into, variants, {"raw_text": model.raw_text, "transformers_js": packages.version()})
+
+    def _page(self, model: Model, variants: Mapping[str, Variant], chat: bool) -> dict[str, Any]:
+        folder = model.folder.resolve()
+        name = folder.parent.name if folder.name == "model" else folder.name
+        return {
+            "title": self.title or name,
+            "chat": chat,
+            "system": self.system,
+            "prompts": list(self.prompts),
+            "variants": [
+                {"dtype": name, "bytes": one.n_bytes, "kl": one.about.get("kl")} for name, one in variants.items()
+            ],
+        }
+
+    def _too_big(self, facts: BaseFacts) -> list[Fault]:
+        largest = facts.vocab_size * facts.hidden_size
+        out = []
+        for dtype in self.dtypes:
+            n_bytes = int(largest * {"fp32": 4, "fp16": 2}.get(dtype, 1.2))
+            if n_bytes > SHARD_BYTES:
+                what = (
+                    f"the embedding alone takes {n_bytes / 1e9:.1f} GB in {dtype}, and a browser loads no file of 2 GB"
+                )
+                out.append(Fault("export/web-too-big", what, fix="set export.web.dtypes to [q4]", place=facts.name))
+        return out
+
+
+@dataclass
+class _Writer:
+    """The files of one model, a dtype at a time; what several dtypes need is made once."""
+
+    graph: Path
+    weights: Mapping[str, torch.Tensor]
+    probe: Probe
+    folder: Path
+    store: Any
+    data_files: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, model: Model, folder: Path) -> _Writer:
+        from tunesmith.exports._onnx_graph import trace
+        from tunesmith.exports._onnx_measure import probe
+        from tunesmith.exports._onnx_quantise import Store
+        from tunesmith.text.template import Text
+        from tunesmith.weights.load import load
+
+        graph = trace(model.folder)
+        loaded = load(model.folder)
+        with say.progress("ask the model itself"):
+            asked = probe(loaded, Text.read(model.folder), model.raw_text)
+        weights = loaded.state_dict()
+        return cls(graph, weights, asked, folder, Store(weights, asked.importance))
+
+    def write(self, dtype: str) -> Variant:
+        path = self.folder / f"model{SUFFIX[dtype]}.onnx"
+        about = self._rounded(dtype, path) if PRECISION[dtype] in ("8bit", "4bit") else self._plain(dtype, path)
+        n_bytes = sum(file.stat().st_size for file in self.folder.glob(f"{path.name}*"))
+        label: Label = "quantised" if PRECISION[dtype] in ("8bit", "4bit") else "exact"
+        return Variant(dtype, path, n_bytes, PRECISION[dtype], label, about)
+
+    def _plain(self, dtype: str, path: Path) -> dict[str, Any]:
+        from tunesmith.exports._onnx_graph import put_weights, save
+        from tunesmith.exports._onnx_half import halve
+        from tunesmith.exports._onnx_measure import session
+
+        with say.progress(f"write {dtype}"):
+            model = put_weights(self.graph, self.weights)
+            if dtype == "fp16":
+                halve(model)
+            self.data_files[path.name] = save(model, path)
+            return _round(self.probe.measure(session(path)))
+
+    def _rounded(self, dtype: str, path: Path) -> dict[str, Any]:
+        from tunesmith.exports._onnx_quantise import choose
+
+        chosen = choose(self.graph, self.store, self.probe, dtype, path)
+        self.data_files[path.name] = chosen.n_data_files
+        if chosen.taken.kl > chosen.limit:
+            say.warn(
+                f"{dtype}: no way to round the weights kept the answers within {chosen.limit} nats of the model's own; "
+                f"the nearest, {chosen.taken.plan}, is {chosen.taken.kl:.3f} nats away"
+            )
+        return {
+            "kl": round(chosen.taken.kl, 6),
+            "agreement": round(chosen.taken.agreement, 4),
+            "plan": chosen.taken.plan,
+            "limit": chosen.limit,
+            "tried": [one.as_tree() for one in chosen.tried],
+        }
+
+
+def _round(measured: Mapping[str, float]) -> dict[str, Any]:
+    return {name: round(value, 9) for name, value in measured.items()}
+
+
+def known_types() -> tuple[str, ...]:
+    """The architectures that the pinned Transformers.js generates text with."""
+    return tuple(json.loads((packages.HERE / "model_types.json").read_text(encoding="utf-8")))
+
+
+def _missing_parts() -> list[Fault]:
+    missing = [package for module, package in NEEDS.items() if find_spec(module) is None]
+    out = []
+    if missing:
+        what = f"the web export needs {', '.join(missing)}"
+        out.append(Fault("export/web-parts-missing", what, fix="pip install 'tunesmith[web]'"))
+    if packages.find() is None and packages.node() is None:
+        what = "the page needs Transformers.js, which npm brings, and Node is not here"
+        out.append(Fault("export/web-no-node", what, fix=packages.GET_NODE))
+    return out
+
+
+def _unknown_architecture(facts: BaseFacts) -> list[Fault]:
+    known = known_types()
+    if facts.model_type in known:
+        return []
+    what = f"Transformers.js {packages.version()} does not know the architecture {facts.model_type!r}"
+    return [Fault("export/web-unknown-architecture", what, fix=did_you_mean(facts.model_type, known), place=facts.name)]
+
+
+def _odd_cache(facts: BaseFacts) -> list[Fault]:
+    """State other than keys and values of equal heads: recurrent layers, compressed keys, layers that share a cache."""
+    config = facts.text_config
+    layers = set(config.get("layer_types") or config.get("layers_block_type") or ()) - PLAIN_LAYERS
+    reasons = [
+        (layers, f"layers of type {', '.join(sorted(layers))}"),
+        (config.get("kv_lora_rank"), "compressed keys and values"),
+        (config.get("num_kv_shared_layers"), "layers that share their keys and values"),
+        (not config.get("num_attention_heads") and not config.get("n_head"), "no attention heads"),
+    ]
+    return [
+        Fault(
+            "export/web-cache-form",
+            f"{facts.model_type} has {why}: its cache is none of plain keys and values, which this export writes",
+            fix="export to gguf instead",
+            place=facts.name,
+        )
+        for odd, why in reasons
+        if odd
+    ]
+
+
+__all__ = ["Dtype", "Web", "known_types"]

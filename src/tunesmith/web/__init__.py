@@ -1,0 +1,1 @@
+"""The page and the Node scripts that a web export takes along, and what they stand on."""

@@ -1,0 +1,82 @@
+"""Serves a web export on this machine alone, so that a browser may open it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from tunesmith.errors import Fault, RuntimeFault
+
+LOOPBACK = "127.0.0.1"
+TYPES = {".wasm": "application/wasm", ".mjs": "text/javascript", ".js": "text/javascript", ".json": "application/json"}
+# Cross-origin isolation lets WebAssembly use threads; the page may fetch from its own origin and nowhere else.
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, **TYPES}  # noqa: RUF012 - a name of the base class
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
+    """A server of a folder on 127.0.0.1; port 0 takes a free one, found in `server_port`. It does not run yet.
+
+    Raises:
+        RuntimeFault: `web/no-page`, when the folder is no web export; `web/port-in-use`.
+    """
+    if not (folder / "index.html").is_file():
+        what = "there is no index.html here"
+        raise RuntimeFault(
+            Fault("web/no-page", what, fix="make it with: tunesmith export RUN --to web", file=str(folder))
+        )
+    try:
+        return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        what = f"port {port} cannot be used: {error.strerror}"
+        raise RuntimeFault(Fault("web/port-in-use", what, fix="name another port, or 0 for a free one")) from None
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0) -> Iterator[str]:
+    """The address of the page while the block lasts."""
+    running = server(folder, port)
+    thread = Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{running.server_port}/"
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serve the page of a web export until Ctrl-C."""
+    running = server(folder, port)
+    try:
+        running.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        running.server_close()
