@@ -165,6 +165,12 @@ def test_an_end_token_inside_an_answer_is_a_fault() -> None:
     ]
 
 
+def test_an_end_token_inside_the_arguments_of_a_call_is_a_fault() -> None:
+    call = {"type": "function", "function": {"name": "say", "arguments": {"words": "<|im_end|>"}}}
+    messages = ({"role": "user", "content": "add"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+    assert faults(Example(messages, (False, True)), TEXTS["thinking"])[0][0] == "objective/end-token-inside"
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -8,6 +8,7 @@ rewrites turns that are past (a dropped chain of thought): such a conversation b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -174,7 +175,9 @@ def _moved(before: str, asked: str, prompt: str, told: str | None) -> str | None
 
 
 def _no_end_inside(example: Example, number: int, text: Text) -> None:
-    words = str(example.messages[number].get("content") or "")
+    turn = example.messages[number]
+    told = [turn.get("content"), turn.get("reasoning_content"), turn.get("tool_calls")]
+    words = json.dumps(told, ensure_ascii=False)
     inside = next((end for end in text.end_tokens if end in words), None)
     if inside is None:
         return
