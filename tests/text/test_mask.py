@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from families import FAMILIES, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny.families import FAMILIES, text_of
 from tunesmith.errors import DataError
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.mask import weigh_turns
