@@ -159,6 +159,7 @@ def test_a_template_that_go_cannot_say_is_rendered_by_the_ggufs_own(
     family: str, ollama_server: needs.OllamaServer, tmp_path: Path
 ) -> None:
     from text.families import FAMILIES, words_of
+
     from tiny.models import save
 
     folder = save(tmp_path / "model", "llama", vocab_size=600, tie_word_embeddings=True)
@@ -176,6 +177,30 @@ def test_a_template_that_go_cannot_say_is_rendered_by_the_ggufs_own(
             prompt = text.prompt(ask)
             assert opened.render(ask) == prompt.text
             assert opened.tokens(prompt.text) == len(prompt.ids)
+
+
+WITH_TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}{% for m in messages %}{% for call in m.tool_calls or [] %}{{ call.function.name }}{% endfor %}"
+    "{% if m.role == 'tool' %}{{ '<tool_response>' + m.content + '</tool_response>' }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.slow
+def test_a_template_with_tools_renders_the_same_though_ollama_prefers_it_to_ours(
+    ollama_server: needs.OllamaServer, tmp_path: Path
+) -> None:
+    from tiny.models import CHATML, save
+
+    folder = save(tmp_path / "model", "llama", template=WITH_TOOLS + CHATML)
+    made = _export(folder, _gguf(folder, tmp_path / "exports", ("f16",)), tmp_path / "exports" / "ollama", name="tools")
+    assert made.about["prompt"] == "template"
+    shown = Server.at(ollama_server.host).ask("/api/show", {"model": "tools"})
+    assert "tools" in shown["capabilities"]
+    text = Text.read(folder)
+    with Ollama().open(made, "f16", text) as opened:
+        for ask in battery(text, raw_text=False):
+            assert opened.render(ask) == text.prompt(ask).text
 
 
 SIX = [
