@@ -61,6 +61,7 @@ def config(family: str, n_vocab: int, **changes: Any) -> Any:
     shape: dict[str, Any] = {**SHAPE, "vocab_size": n_vocab, **changes}
     if family == "gemma3_text":
         shape.setdefault("sliding_window", 64)
+        shape.setdefault("query_pre_attn_scalar", shape["head_dim"])  # as in the released ones
     return AutoConfig.for_model(family, **shape)
 
 

@@ -57,7 +57,7 @@ class Gguf(Part):
                     file=facts.name,
                 )
             ]
-        return [*_tokenizer_faults(facts, converter, name), *_end_faults(facts)]
+        return [*_tokenizer_faults(facts, converter, name), *_end_faults(facts), *_scale_faults(facts, name)]
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """An upper bound: the weights in each type, and the tokenizer."""
@@ -172,6 +172,27 @@ def _end_faults(facts: BaseFacts) -> list[Fault]:
             f"GGUF holds two end tokens besides the tokenizer's own and the well-known ones; here are {len(extra)}",
             fix="leave the two that the chat template writes in eos_token_id of generation_config.json",
             file=str(facts.folder / "generation_config.json"),
+        )
+    ]
+
+
+def _scale_faults(facts: BaseFacts, architecture: str) -> list[Fault]:
+    """Gemma 2 and 3: GGUF has no key for their attention scale, and llama.cpp derives it from the model's size."""
+    if not architecture.startswith(("Gemma2", "Gemma3For")):
+        return []
+    inner = facts.text_config
+    largest = facts.n_layers == (46 if architecture.startswith("Gemma2") else 62)  # the 27B models
+    derived = facts.hidden_size / int(inner["num_attention_heads"]) if largest else inner.get("head_dim", 256)
+    asked = inner.get("query_pre_attn_scalar", 256)
+    if asked == derived:
+        return []
+    return [
+        Fault(
+            "export/attention-scale",
+            f"query_pre_attn_scalar is {asked}, and llama.cpp would compute with {derived:g}: other answers",
+            fix="export to web or safetensors",
+            file=facts.name,
+            key="query_pre_attn_scalar",
         )
     ]
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -181,16 +182,29 @@ class OpenedLlamaCpp:
         self.server, self.text = server, text
 
     def render(self, ask: Ask) -> str:
-        """The prompt as llama.cpp's own Jinja renders the template in the file."""
+        """The prompt as llama.cpp's own Jinja renders the template in the file.
+
+        Where the file says that BOS is added, llama.cpp takes one off the rendered text and puts it back as a token; it is
+        put back here too, so that one too many, or one that training had not, shows.
+        """
         if isinstance(ask, str):
             return ask
         reply = self.server.ask("/apply-template", {"messages": [dict(message) for message in ask]})
-        return str(reply["prompt"])
+        return self._bos + str(reply["prompt"])
 
     def tokens(self, text: str) -> Sequence[int]:
         """The ids of a rendered prompt: marks are read as tokens, and what the file says is added is added."""
+        return self._ids(text.removeprefix(self._bos))
+
+    def _ids(self, text: str) -> list[int]:
         reply = self.server.ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return [int(one) for one in reply["tokens"]]
+
+    @cached_property
+    def _bos(self) -> str:
+        """The token that llama.cpp puts before every text, as it is written; empty where it puts none."""
+        first = self._ids("")[:1]
+        return str(self.text.tokenizer.convert_ids_to_tokens(first[0])) if first else ""
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """Natural log-probabilities of the `top` likeliest next tokens, by id, before any sampling."""
@@ -201,7 +215,7 @@ class OpenedLlamaCpp:
 
     def answer(self, ask: Ask, max_tokens: int) -> Answer:
         """The greedy answer, with the tokens of the rendered prompt given as they are."""
-        ids = self.tokens(self.render(ask))
+        ids = self._ids(ask) if isinstance(ask, str) else self.tokens(self.render(ask))
         reply = self.server.ask("/completion", {**GREEDY, "prompt": ids, "n_predict": max_tokens})
         timings = reply["timings"]
         return Answer(
