@@ -181,7 +181,8 @@ def test_a_template_that_go_cannot_say_is_rendered_by_the_ggufs_own(
 
 WITH_TOOLS = (
     "{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
-    "{{ '<|im_end|>\n' }}{% endif %}{% for m in messages %}{% for call in m.tool_calls or [] %}{{ call.function.name }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}{% for m in messages %}"
+    "{% for call in m.tool_calls or [] %}{{ call.function.name }}{% endfor %}"
     "{% if m.role == 'tool' %}{{ '<tool_response>' + m.content + '</tool_response>' }}{% endif %}{% endfor %}"
 )
 
