@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import needs
-from text.families import FAMILIES, text_of
+from tiny.families import FAMILIES, text_of
 from tunesmith.exports import _modelfile
 from tunesmith.exports._go_template import joined, render
 from tunesmith.exports._turns import BATTERY, Derived, derive

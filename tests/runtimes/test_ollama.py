@@ -158,8 +158,7 @@ def test_tokens_are_known_by_their_text_only_where_it_is_theirs_alone(text: Text
 def test_a_template_that_go_cannot_say_is_rendered_by_the_ggufs_own(
     family: str, ollama_server: needs.OllamaServer, tmp_path: Path
 ) -> None:
-    from text.families import FAMILIES, words_of
-
+    from tiny.families import FAMILIES, words_of
     from tiny.models import save
 
     folder = save(tmp_path / "model", "llama", vocab_size=600, tie_word_embeddings=True)
