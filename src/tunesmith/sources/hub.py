@@ -33,8 +33,10 @@ class Hub:
         Raises:
             SourceError: when it cannot be found or reached, or cannot be trained.
         """
-        facts = _examine.examined(_snapshot(base, SMALL), base)
-        listed = _listed(base)
+        name, revision = _named(base)
+        facts = _examine.examined(_snapshot(name, revision, SMALL, base), base)
+        here = any(facts.folder.glob("*.safetensors"))
+        listed = [] if here else _listed(name, facts.folder.name)
         if listed and not any(name.endswith(".safetensors") and "/" not in name for name in listed):
             others = [name for name in listed if name.endswith((".bin", ".pt", ".pth", ".gguf"))]
             raise SourceError(_examine.no_safetensors(base, others))
@@ -46,19 +48,14 @@ class Hub:
         Raises:
             SourceError: as `facts`.
         """
-        self.facts(base)
-        return _examine.weighty(_snapshot(base, (*SMALL, *WEIGHTS)), base)
+        commit = self.facts(base).folder.name  # a snapshot's folder bears its commit, which needs no second look
+        name, _ = _named(base)
+        return _examine.weighty(_snapshot(name, commit, (*SMALL, *WEIGHTS), base), base)
 
 
-def _parted(base: str) -> tuple[str, str | None]:
-    name, _, revision = base.partition("@")
-    return name, revision or None
-
-
-def _snapshot(base: str, patterns: Sequence[str]) -> Path:
+def _snapshot(name: str, revision: str | None, patterns: Sequence[str], base: str) -> Path:
     import huggingface_hub
 
-    name, revision = _named(base)
     with _translated(base), _watched(name, WEIGHTS[0] in patterns):
         folder = huggingface_hub.snapshot_download(
             name,
@@ -80,18 +77,18 @@ def _named(base: str) -> tuple[str, str | None]:
                 fix="give org/name, org/name@revision, a folder, a .gguf file, or bundle:NAME",
             )
         )
-    return _parted(base)
+    name, _, revision = base.partition("@")
+    return name, revision or None
 
 
-def _listed(base: str) -> list[str]:
+def _listed(name: str, commit: str) -> list[str]:
     """The names of all its files; empty when the Hub cannot be asked, which then only means that it is not known."""
     import huggingface_hub
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    name, revision = _parted(base)
     try:
         api = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
-        return api.list_repo_files(name, revision=revision)
+        return api.list_repo_files(name, revision=commit)
     except (HTTPError, OSError):
         return []
 

@@ -1,0 +1,58 @@
+"""The safetensors export: the same weights in a folder that stands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tiny.models import save
+from tunesmith import files
+from tunesmith.artifact import Model
+from tunesmith.errors import ExportError
+from tunesmith.exports.safetensors import Safetensors
+from tunesmith.weights.facts import BaseFacts
+
+
+def test_the_folder_loads_alone_and_takes_no_second_disk(tmp_path: Path) -> None:
+    import torch
+
+    from tunesmith.weights.load import load
+
+    folder = save(tmp_path / "m")
+    (tmp_path / "out").mkdir()
+    export = Safetensors().write(Model.of(folder), {}, tmp_path / "out")
+    assert list(export.variants) == ["float32"]
+    assert (tmp_path / "out" / "model.safetensors").samefile(folder / "model.safetensors")
+    assert not (tmp_path / "out" / "config.json").samefile(folder / "config.json")
+    ids = torch.tensor([[1, 5, 9]])
+    assert torch.equal(load(tmp_path / "out")(ids).logits, load(folder)(ids).logits)
+    assert "apply_chat_template" in (tmp_path / "out" / "README.md").read_text()
+    assert files.size_bytes(tmp_path / "out") <= Safetensors().disk_bytes(BaseFacts.read(folder))
+
+
+def test_a_cast_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = save(tmp_path / "m")
+    before = files.sha256(folder / "model.safetensors")
+    (tmp_path / "out").mkdir()
+    export = Safetensors(dtype="bfloat16").write(Model.of(folder), {}, tmp_path / "out")
+    assert files.sha256(folder / "model.safetensors") == before
+    wanted, seen = load_file(folder / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(weight.to(torch.bfloat16), seen[name]) for name, weight in wanted.items())
+    assert list(export.variants) == ["bfloat16"]
+    assert BaseFacts.read(tmp_path / "out").config["dtype"] == "bfloat16"
+
+
+def test_a_weight_beyond_float16_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = 1e5
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ExportError, match=r"model.norm.weight holds 100000, and float16 ends at 65504"):
+        Safetensors(dtype="float16").write(Model.of(folder), {}, tmp_path / "out")
