@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
-from learn.settings_for_tests import settings
+from tiny.settings import settings
 from tunesmith.learn import optimizer
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
-    told = replace(settings(), steps=100, warmup_ratio=0.1, learning_rate=2.0)
+    told = settings(steps=100, warmup_ratio=0.1, learning_rate=2.0)
     rates = [optimizer.rate(step, told) for step in range(1, 101)]
     assert rates[0] == pytest.approx(0.2)
     assert rates[9] == 2.0
@@ -22,13 +20,13 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
 
 
 def test_without_warm_up_the_first_step_is_at_the_peak() -> None:
-    told = replace(settings(), steps=5, warmup_ratio=0.0, learning_rate=3.0)
+    told = settings(steps=5, warmup_ratio=0.0, learning_rate=3.0)
     assert optimizer.rate(1, told) == 3.0
 
 
 def test_only_matrices_decay() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    groups = optimizer.make(model, replace(settings(), weight_decay=0.1)).param_groups
+    groups = optimizer.make(model, settings(weight_decay=0.1)).param_groups
     decays = {weight: group["weight_decay"] for group in groups for weight in group["params"]}
     assert [decays[weight] for weight in model.parameters()] == [0.1, 0.0, 0.0, 0.0]
 

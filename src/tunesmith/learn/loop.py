@@ -19,7 +19,7 @@ from tunesmith.errors import Fault, LearnError
 from tunesmith.learn import log, optimizer, resume
 from tunesmith.learn.attention import attending_per_document
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
-from tunesmith.learn.loss import DocumentLoss, inner
+from tunesmith.learn.loss import DocumentLoss, inner, recompute_activations
 from tunesmith.learn.settings import Settings
 from tunesmith.learn.stop import asked_to_stop, interrupted
 from tunesmith.text.example import Tokens
@@ -77,7 +77,7 @@ def learn(
     accelerator = Accelerator(cpu=settings.device == "cpu")
     model.to(accelerator.device).train()
     if settings.recompute:
-        inner(model).gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     with _products(settings), attending_per_document(inner(model)) as together:
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")

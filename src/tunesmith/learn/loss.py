@@ -159,6 +159,14 @@ def inner(model: nn.Module) -> PreTrainedModel:
     return next(one for one in model.modules() if isinstance(one, PreTrainedModel))
 
 
+def recompute_activations(model: nn.Module) -> None:
+    """Keep only what enters each layer, and compute the rest again in the backward pass."""
+    found = inner(model)
+    # transformers 5.17 has the older name alone. Remove when 5.23 is the oldest that is supported.
+    switch = getattr(found, "activation_checkpointing_enable", None) or found.gradient_checkpointing_enable
+    switch({"use_reentrant": False})
+
+
 def _head(model: PreTrainedModel) -> Tensor:
     """The weight of the output head (V, D)."""
     return model.get_output_embeddings().weight  # type: ignore[no-any-return]

@@ -50,12 +50,7 @@ def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, reco
 
 def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
     """D, the width inside the MLP, and H x head size."""
-    config = facts.text_config
-    width = facts.hidden_size
-    inner = int(config.get("intermediate_size") or 4 * width)
-    n_heads = int(config.get("num_attention_heads") or 1)
-    head = int(config.get("head_dim") or width // n_heads)
-    return width, inner, n_heads * head
+    return facts.hidden_size, facts.inner_size, facts.n_heads * facts.head_size
 
 
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:

@@ -59,32 +59,52 @@ class BaseFacts:
         inner = self.config.get("text_config")
         return inner if isinstance(inner, Mapping) else self.config
 
+    @cached_property
+    def _told(self) -> Any:
+        """The language model's config as transformers reads it: defaults filled in, old names led to the new ones."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.folder).get_text_config()
+
     @property
     def context(self) -> int:
         """Tokens the model can attend to."""
-        return int(self.text_config.get("max_position_embeddings") or 2048)
+        return int(getattr(self._told, "max_position_embeddings", None) or 2048)
 
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding, V."""
-        return int(self.text_config["vocab_size"])
+        return int(self._told.vocab_size)
 
     @property
     def hidden_size(self) -> int:
         """Width D."""
-        return int(self.text_config["hidden_size"])
+        return int(self._told.hidden_size)
 
     @property
     def n_layers(self) -> int:
         """Decoder layers L."""
-        return int(self.text_config["num_hidden_layers"])
+        return int(self._told.num_hidden_layers)
+
+    @property
+    def n_heads(self) -> int:
+        """Attention heads H."""
+        return int(getattr(self._told, "num_attention_heads", None) or 1)
+
+    @property
+    def head_size(self) -> int:
+        """Width of an attention head."""
+        return int(getattr(self._told, "head_dim", None) or self.hidden_size // self.n_heads)
+
+    @property
+    def inner_size(self) -> int:
+        """Width inside the MLP."""
+        return int(getattr(self._told, "intermediate_size", None) or 4 * self.hidden_size)
 
     @property
     def tied(self) -> bool:
         """Whether the output head is the embedding itself."""
-        from transformers import AutoConfig
-
-        return bool(AutoConfig.from_pretrained(self.folder).get_text_config().tie_word_embeddings)
+        return bool(self._told.tie_word_embeddings)
 
     @cached_property
     def linear_shapes(self) -> Mapping[str, tuple[int, int]]:

@@ -1,0 +1,235 @@
+"""What every method does. A new method is one more row in ROWS, and brings all of these behaviours with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tiny.models import save
+from tiny.rows import random_rows
+from tiny.settings import settings
+from tunesmith import rooms
+from tunesmith.learn import agree, resume
+from tunesmith.learn.loop import learn
+from tunesmith.learn.loss import DocumentLoss, recompute_activations
+from tunesmith.machine import Machine
+from tunesmith.methods.full import Full
+from tunesmith.methods.lora import Lora
+from tunesmith.weights import estimate
+from tunesmith.weights.facts import BaseFacts
+from tunesmith.weights.load import load
+
+MACHINE = Machine(n_cores=2, memory_bytes=24 * 10**9, free_disk_bytes=10**11)
+D, FF, HEADS, KV, LAYERS = 64, 128, 64, 32, 2  # widths of the tiny Llama: hidden, inside the MLP, query, key
+LINEAR = ((D, HEADS), (D, KV), (D, KV), (HEADS, D), (D, FF), (D, FF), (FF, D))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, and what is true of it alone."""
+
+    method: Any
+    trainable: Callable[[int], int]  # from the rows of the embedding
+    rate: float  # at which it learns eight rows by heart
+    settles_within: float = 1e-5
+
+
+ROWS = {
+    "full": Row(Full(), lambda v: v * D + LAYERS * (sum(i * o for i, o in LINEAR) + 2 * D) + D, 5e-3),
+    "lora": Row(Lora(rank=8), lambda v: LAYERS * sum(8 * (i + o) for i, o in LINEAR), 2e-2),
+    "lora on two layers": Row(
+        Lora(rank=16, targets=("v_proj", "down_proj")), lambda v: LAYERS * 16 * (D + KV + FF + D), 2e-2
+    ),
+}
+each = pytest.mark.parametrize("name", ROWS)
+DATA = random_rows((12, 9, 20, 7, 12, 15, 8, 12), share=0.6)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its weights are wide enough for a frozen head to say one token and not another."""
+    return save(tmp_path_factory.mktemp("base"), initializer_range=0.15)
+
+
+def wrapped(name: str, base: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    torch.manual_seed(0)
+    return ROWS[name].method.wrap(load(base, dtype))
+
+
+def trained(name: str, base: Path, run: Path, **changes: Any) -> nn.Module:
+    model = wrapped(name, base)
+    told = settings(**{"learning_rate": ROWS[name].rate, **changes})
+    learn(model, DATA, DATA[:2], told, keeper=ROWS[name].method, run=run)
+    return model
+
+
+def answers(model: nn.Module) -> list[Tensor]:
+    return agree.logprobs(model, [row.ids for row in DATA[:3]])
+
+
+def gap(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    return agree.gap(one, other)
+
+
+def test_every_method_has_a_row() -> None:
+    assert {type(row.method).kind for row in ROWS.values()} == set(rooms.names("methods"))
+
+
+@each
+def test_it_begins_as_its_base(name: str, base: Path) -> None:
+    assert gap(answers(wrapped(name, base)), answers(load(base))) == 0
+
+
+@each
+def test_as_many_weights_move_as_the_formula_says(name: str, base: Path) -> None:
+    facts = BaseFacts.read(base)
+    count = sum(weight.numel() for weight in wrapped(name, base).parameters() if weight.requires_grad)
+    assert count == ROWS[name].method.trainable(facts) == ROWS[name].trainable(facts.vocab_size)
+
+
+@each
+def test_what_moves_is_float32_even_over_a_bfloat16_base(name: str, base: Path) -> None:
+    kinds = {weight.dtype for weight in wrapped(name, base, torch.bfloat16).parameters() if weight.requires_grad}
+    assert kinds == {torch.float32}
+
+
+@each
+def test_only_its_own_weights_move_and_all_of_them_do(name: str, base: Path, tmp_path: Path) -> None:
+    before = {key: weight.detach().clone() for key, weight in wrapped(name, base).named_parameters()}
+    after = dict(trained(name, base, tmp_path).named_parameters())
+    moves = {key for key, weight in after.items() if weight.requires_grad}
+    assert {key for key, weight in after.items() if not torch.equal(weight, before[key])} == moves
+
+
+@each
+def test_eight_rows_are_learnt_by_heart(name: str, base: Path, tmp_path: Path) -> None:
+    model = wrapped(name, base)
+    told = settings(epochs=80, steps=80, rows_per_step=8, learning_rate=ROWS[name].rate, weight_decay=0.0)
+    ended = learn(model, DATA, DATA, told, keeper=ROWS[name].method, run=tmp_path)
+    assert ended.held_out_loss is not None
+    assert ended.held_out_loss < 0.15
+
+
+@each
+def test_what_is_saved_and_put_back_gives_the_same_answers(name: str, base: Path, tmp_path: Path) -> None:
+    model = trained(name, base, tmp_path / "run")
+    ROWS[name].method.save(model, tmp_path / "kept")
+    assert all(file.suffix != ".bin" for file in (tmp_path / "kept").iterdir()), "no pickle"
+    other = wrapped(name, base)
+    assert gap(answers(other), answers(model)) > 1e-3
+    ROWS[name].method.load(other, tmp_path / "kept")
+    assert gap(answers(other), answers(model)) == 0
+
+
+@each
+def test_at_rest_it_answers_the_same_and_resting_twice_is_resting_once(name: str, base: Path, tmp_path: Path) -> None:
+    model = trained(name, base, tmp_path)
+    tuned = answers(model)
+    settled = ROWS[name].method.settle(model)
+    assert gap(answers(settled), tuned) <= ROWS[name].settles_within
+    assert gap(answers(ROWS[name].method.settle(settled)), answers(settled)) == 0
+    assert {key for key, _ in settled.named_parameters()} == {key for key, _ in load(base).named_parameters()}
+
+
+@each
+def test_a_run_that_was_broken_off_ends_where_a_straight_one_does(name: str, base: Path, tmp_path: Path) -> None:
+    straight = trained(name, base, tmp_path / "straight")
+    trained_half(name, base, tmp_path / "broken")
+    found = resume.latest(tmp_path / "broken")
+    assert found is not None
+    assert found[1].step == 3
+    torch.manual_seed(123)  # a new process would begin with other random numbers
+    resumed = trained(name, base, tmp_path / "broken")
+    for (key, one), (_, other) in zip(straight.named_parameters(), resumed.named_parameters(), strict=True):
+        assert torch.equal(one, other), key
+
+
+def trained_half(name: str, base: Path, run: Path) -> None:
+    """A run that dies in its fourth step, as a kill would have it."""
+
+    class Dies(Exception):
+        pass
+
+    calls = 0
+    before = DocumentLoss.forward
+
+    def forward(self: DocumentLoss, documents: Any) -> Tensor:
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        if calls == 4:
+            raise Dies
+        return before(self, documents)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DocumentLoss, "forward", forward)
+        with pytest.raises(Dies):
+            trained(name, base, run)
+
+
+@each
+def test_bfloat16_products_learn_about_the_same(name: str, base: Path, tmp_path: Path) -> None:
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        model = wrapped(name, base, getattr(torch, dtype))
+        told = settings(dtype=dtype, epochs=10, steps=30, learning_rate=5e-3)
+        ended = learn(model, DATA, DATA, told, keeper=ROWS[name].method, run=tmp_path / dtype)
+        losses.append(ended.held_out_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@each
+def test_recomputing_activations_changes_nothing_but_memory(name: str, base: Path, tmp_path: Path) -> None:
+    one = trained(name, base, tmp_path / "kept")
+    other = trained(name, base, tmp_path / "again", recompute=True)
+    for (key, kept), (_, again) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.allclose(kept, again, atol=1e-6), key
+
+
+@each
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_memory_estimate_is_an_upper_bound(name: str, recompute: bool, base: Path) -> None:
+    """Counted: each byte that autograd keeps for the backward pass, and each of weights, gradients and moments."""
+    facts, method = BaseFacts.read(base), ROWS[name].method
+    model = wrapped(name, base)
+    loss = DocumentLoss(model, together=False)
+    if recompute:
+        recompute_activations(model)
+    model.train()
+    document = random_rows((256,))[0]
+    seen: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    standing = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held = loss([document])
+    held.backward()
+    activations = sum(size for place, size in seen.items() if place not in standing)
+    trainable = method.trainable(facts)
+    weights = sum(weight.numel() * 4 for weight in model.parameters()) + trainable * 12
+    told = estimate.Load(facts.n_parameters, trainable, method.keeps_base, "float32", 256)
+    bound = estimate.memory_bytes(facts, told, tokens_at_once=256, recompute=recompute) - estimate.PROGRAM
+    per_token = estimate.token_bytes(facts, "float32", recompute=recompute)
+    assert activations + weights <= bound
+    assert activations <= 256 * per_token + 128 * facts.vocab_size * 4
+    assert recompute or 256 * per_token < 4 * activations, "a bound that is of some use"
+
+
+@each
+def test_it_says_of_every_export_whether_it_gets_there(name: str, base: Path) -> None:
+    delivers = ROWS[name].method.delivers(BaseFacts.read(base))
+    assert set(delivers) == set(rooms.names("exports"))
+    assert all(one.kind in ("exact", "refused") and one.how for one in delivers.values())
+
+
+@each
+def test_a_base_that_it_can_tune_is_not_refused(name: str, base: Path) -> None:
+    assert ROWS[name].method.refuse(BaseFacts.read(base), MACHINE) == []
