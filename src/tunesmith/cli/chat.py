@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.out import Out
-from tunesmith.errors import CannotTell, Fault, RuntimeFault, TunesmithError
+from tunesmith.errors import CannotTell, Fault, RecipeError, RuntimeFault
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +45,7 @@ def chat(
         prompt = sys.stdin.read().strip()
     if prompt == "":
         fix = 'ask something: tunesmith chat RUN --prompt "..."'
-        raise TunesmithError(Fault("chat/nothing-asked", "the prompt is empty", fix=fix))
+        raise RecipeError(Fault("chat/nothing-asked", "the prompt is empty", fix=fix))
     with open_chat(what, runtime=runtime, variant=variant, base=base, into=into) as model:
         raw_text = _goes_on(what)
         if prompt is None:

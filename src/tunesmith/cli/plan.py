@@ -38,9 +38,12 @@ def paint(tree: dict[str, Any], to: "Console") -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in ("plan", "value", "why"):
         table.add_column(head)
-    for name, value in sums(tree):
-        table.add_row(Text(name, "bold"), Text(value, "bold"), "")
+    whys = {chosen["name"]: str(chosen["why"]) for chosen in tree["values"]}
+    for key, name, value in sums(tree):
+        table.add_row(Text(name, "bold"), Text(value, "bold"), Text(whys.get(key, ""), "dim"))
     for chosen in tree["values"]:
+        if chosen["name"] in tree:
+            continue
         table.add_row(chosen["name"], _short(chosen["value"]), Text(str(chosen["why"]), "dim"))
     for name, delivery in tree.get("delivers", {}).items():
         style = "green" if delivery["kind"] == "exact" else "yellow"
@@ -52,8 +55,8 @@ def paint(tree: dict[str, Any], to: "Console") -> None:
         to.print(f"  at   {refusal['at']}\n  fix  {refusal['fix']}" if refusal["at"] else f"  fix  {refusal['fix']}")
 
 
-def sums(tree: dict[str, Any]) -> list[tuple[str, str]]:
-    """Steps, tokens, time, memory and disk in words."""
+def sums(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Steps, tokens, time, memory and disk: the key, and name and value in words."""
     from tunesmith.cli.words import duration, size
 
     found = []
@@ -65,7 +68,7 @@ def sums(tree: dict[str, Any]) -> list[tuple[str, str]]:
         ("disk_bytes", "disk", size),
     ):
         if tree.get(key) is not None:
-            found.append((name, word(tree[key])))
+            found.append((key, name, word(tree[key])))
     return found
 
 

@@ -25,12 +25,14 @@ def tune(
     """
     import time
 
+    from tunesmith.artifact import MANIFEST
     from tunesmith.recipe import Recipe
     from tunesmith.verbs.tune import tune as make
 
-    began = time.monotonic()
+    clock, began = time.monotonic(), time.time()
     run = make(Recipe.read(recipe, set_), into=into, resume=resume, fresh=fresh)
-    stage = {"stage": "tune", "state": "done", "seconds": round(time.monotonic() - began, 1)}
+    is_new = (run.folder / MANIFEST).stat().st_mtime >= began
+    stage = {"stage": "tune", "state": "done" if is_new else "kept", "seconds": round(time.monotonic() - clock, 1)}
     tree: dict[str, Any] = {"run": str(run.folder), "stages": [stage], "exports": {}, "checks": None}
     lines = (
         f"run    {run.folder}\nmodel  {run.folder / 'model'}\nnext   tunesmith export {run.folder} --to gguf,ollama,web"
