@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert rates[10] == 2.0
     assert rates[55] == pytest.approx(1.0, abs=0.01)
     assert 0 < rates[99] < 0.01
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_without_warm_up_the_first_step_is_at_the_peak() -> None:

@@ -98,9 +98,6 @@ def settle(
     """All values of the run, and those that were chosen here with their reasons.
 
     `lengths` holds (tokens, learnt tokens) of each row.
-
-    Raises:
-        PlanError: `plan/two-step-sizes`, when a step is given both in tokens and in batches.
     """
     route = choose_route(measure(machine), options.dtype)
     dtype: Literal["float32", "bfloat16"] = "bfloat16" if route.value == "bfloat16" else "float32"
@@ -153,11 +150,6 @@ def _step_size(
     """Rows a step, learnt tokens a step, rows at once, and what to say of them."""
     batch, several, tokens = options.batch_size, options.gradient_accumulation_steps, options.tokens_per_step
     if tokens != "auto":
-        if several != "auto":
-            what = f"tokens_per_step is {tokens} and gradient_accumulation_steps is {several}: a step has one size"
-            raise PlanError(
-                Fault("plan/two-step-sizes", what, fix="leave one of the two out", key="run.tokens_per_step")
-            )
         most = None if batch == "auto" else batch
         return None, tokens, most, Chosen("step", f"{tokens} learnt tokens", "as the recipe says")
     if batch != "auto":

@@ -152,13 +152,9 @@ def _settings(ready: Ready, facts: BaseFacts) -> None:
     from tunesmith.learn.settings import settle
 
     most = next(int(one.value) for one in ready.values if one.name == "max_length")
-    try:
-        ready.settings, chosen = settle(
-            ready.recipe.run, ready.method, facts, ready.machine, ready.lengths, max_length=most
-        )
-    except TunesmithError as error:
-        ready.refusals += error.faults
-        return
+    ready.settings, chosen = settle(
+        ready.recipe.run, ready.method, facts, ready.machine, ready.lengths, max_length=most
+    )
     ready.values += chosen
 
 

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny.models import save
+from tiny.rows import BY_HEART, write_chats
+from tunesmith.errors import PlanError
+from tunesmith.machine import Machine
+from tunesmith.recipe import Recipe
+from tunesmith.verbs.plan import Plan, plan
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save(tmp_path_factory.mktemp("base"))
+    (folder / "model.safetensors").unlink()  # a plan needs no weights
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_chats(tmp_path / "rows.jsonl")
+
+
+def recipe(base: Path, data: Path, **parts: Any) -> Recipe:
+    tree = {"base": str(base), "data": {"train": str(data)}, **parts}
+    return Recipe.model_validate(tree)
+
+
+def codes(planned: Plan) -> list[str]:
+    return [fault.code for fault in planned.refusals]
+
+
+def test_steps_and_tokens_are_those_that_a_hand_counts(base: Path, data: Path, tmp_path: Path) -> None:
+    from tunesmith.text.template import Text
+
+    planned = plan(recipe(base, data, run={"epochs": 2, "batch_size": 3}), into=tmp_path / "run")
+    text = Text.read(base)
+    chats = [
+        [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}] for ask, answer in BY_HEART.items()
+    ]
+    assert planned.steps == 6  # eight rows in threes, twice
+    # What a template writes after the last end token (here a newline) is neither read nor learnt.
+    assert planned.tokens == 2 * sum(len(text.encode(text.render(chat).rstrip())) for chat in chats)
+    assert planned.refusals == ()
+    assert planned.seconds > 0
+    assert planned.memory_bytes > 10**9
+    assert planned.disk_bytes > 10**5
+
+
+def test_nothing_is_made_or_loaded(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.weights.load.load", None)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    planned = plan(recipe(base, data))
+    assert planned.folder == Path("runs") / f"rows-{base.name}-lora"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_each_value_that_was_chosen_has_a_reason(base: Path, data: Path, tmp_path: Path) -> None:
+    planned = plan(recipe(base, data), into=tmp_path / "run")
+    names = {value.name for value in planned.values}
+    assert names >= {"max_length", "device", "dtype", "step", "steps", "tokens_at_once", "learning_rate", "save_dtype"}
+    assert all(value.why for value in planned.values)
+
+
+def test_the_json_has_the_promised_keys(base: Path, data: Path, tmp_path: Path) -> None:
+    tree = json.loads(json.dumps(plan(recipe(base, data), into=tmp_path / "run").as_json()))
+    promised = {"steps", "tokens", "seconds", "memory_bytes", "disk_bytes", "values", "refusals", "delivers"}
+    assert set(tree) >= promised
+    assert set(tree["values"][0]) == {"name", "value", "why"}
+    assert tree["delivers"]["gguf"] == {"kind": "exact", "how": "merged in float32 and cast once"}
+
+
+def test_faults_of_data_method_and_recipe_come_together(base: Path, data: Path, tmp_path: Path) -> None:
+    with data.open("a") as file:
+        file.write("not json\n")
+    planned = plan(
+        recipe(base, data, method={"kind": "lora", "targets": ["q_porj"]}, run={"max_length": 9999}),
+        into=tmp_path / "run",
+    )
+    assert set(codes(planned)) == {"data/not-json", "method/unknown-target", "plan/too-long"}
+    with pytest.raises(PlanError) as error:
+        planned.or_raise()
+    assert len(error.value.faults) == 3
+
+
+def test_a_base_that_is_not_there_and_bad_data_come_together(data: Path, tmp_path: Path) -> None:
+    data.write_text("[\n")
+    found = codes(plan(recipe(tmp_path / "nowhere", data), into=tmp_path / "run"))
+    assert any(code.startswith("source/") for code in found)
+    assert any(code.startswith("data/") for code in found)
+
+
+def test_many_faults_of_the_data_are_counted_not_all_shown(base: Path, data: Path, tmp_path: Path) -> None:
+    data.write_text("bad\n" * 80)
+    found = codes(plan(recipe(base, data), into=tmp_path / "run"))
+    assert len(found) == 51
+    assert found[-1] == "plan/more-data-faults"
+
+
+def test_rows_without_a_learnt_token_are_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.objectives import _prepare
+
+    nothing = _prepare.Prepared([], [], 0)
+    monkeypatch.setattr(_prepare, "prepare", lambda *args: nothing)
+    data = write_chats(tmp_path / "rows.jsonl")
+    assert codes(plan(recipe(base, data), into=tmp_path / "run")) == ["plan/no-loss"]
+
+
+def test_a_base_without_tokenizer_files_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = save(tmp_path / "base")
+    (folder / "tokenizer.json").write_text("{")
+    assert "plan/no-tokenizer" in codes(plan(recipe(folder, data), into=tmp_path / "run"))
+
+
+def small(**changes: int) -> Machine:
+    return Machine(**{"n_cores": 2, "memory_bytes": 10**11, "free_disk_bytes": 10**12, **changes})
+
+
+@pytest.mark.parametrize(
+    ("machine", "code"),
+    [
+        (small(memory_bytes=10**9), "plan/memory-too-small"),
+        (small(free_disk_bytes=10**5), "plan/disk-too-small"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_said_so(
+    machine: Machine, code: str, base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Machine, "look", classmethod(lambda cls, folder: machine))
+    assert codes(plan(recipe(base, data), into=tmp_path / "run")) == [code]
+
+
+def test_what_the_method_cannot_deliver_is_refused_before_training(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.methods._contract import Delivery
+    from tunesmith.methods.lora import Lora
+
+    monkeypatch.setattr(Lora, "delivers", lambda self, base: {"safetensors": Delivery("refused", "it cannot be")})
+    planned = plan(recipe(base, data, export=["safetensors"]), into=tmp_path / "run")
+    assert "plan/no-way-there" in codes(planned)
+
+
+def test_a_fraction_is_held_out(base: Path, data: Path, tmp_path: Path) -> None:
+    tree = {"data": {"train": str(data), "test": 0.25}, "run": {"epochs": 1, "batch_size": 1}}
+    planned = plan(Recipe.model_validate({"base": str(base), **tree}), into=tmp_path / "run")
+    assert (len(planned.ready.rows), len(planned.ready.held_out)) == (6, 2)
+    assert planned.steps == 6
+
+
+def test_raw_text_comes_in_pieces(tmp_path: Path) -> None:
+    folder = save(tmp_path / "base", max_position_embeddings=4096)
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 400)
+    planned = plan(recipe(folder, text, objective="uft"), into=tmp_path / "run")
+    assert planned.refusals == ()
+    assert planned.ready.settings is not None
+    assert planned.ready.settings.max_length == 1024
+    assert len(planned.ready.rows) > 1
+
+
+def test_the_classic_recipe_on_a_7b_base_is_planned_without_its_weights(data: Path, tmp_path: Path) -> None:
+    """Mistral-7B, LoRA rank 16 on q_proj and v_proj: 6.8 million weights of 7.2 billion move."""
+    from transformers import MistralConfig
+
+    folder = save(tmp_path / "base", "mistral")
+    (folder / "model.safetensors").unlink()
+    MistralConfig().save_pretrained(folder)
+    method = {"kind": "lora", "rank": 16, "alpha": 32, "dropout": 0.05, "targets": ["q_proj", "v_proj"]}
+    options = {"batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 2e-4, "epochs": 3}
+    planned = plan(recipe(folder, data, method=method, run=options), into=tmp_path / "run")
+    assert set(codes(planned)) <= {"plan/memory-too-small", "plan/disk-too-small"}
+    assert planned.steps == 6
+    assert planned.ready.settings is not None
+    assert planned.ready.settings.learning_rate == 2e-4
+    assert planned.memory_bytes > 14 * 10**9
