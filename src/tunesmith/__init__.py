@@ -49,7 +49,7 @@ _HOME = {
     "run": "verbs.run",
     "tune": "verbs.tune",
 }
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

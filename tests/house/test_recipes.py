@@ -22,20 +22,26 @@ MISTRAL_7B = {
     "max_position_embeddings": 32768,
     "tie_word_embeddings": False,
 }
-CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}
+
+
+def chat(number: int) -> str:
+    asked, said = {"role": "user", "content": f"say {number}"}, {"role": "assistant", "content": str(number)}
+    return json.dumps({"messages": [asked, said]})
 
 
 def base(folder: Path, family: str, **shape: object) -> Path:
     """A folder with a config and a tokenizer, and no weights."""
     words = models.tokenizer()
     words.save_pretrained(folder)
-    models.config(family, len(words), eos_token_id=words.eos_token_id, **shape).save_pretrained(folder)
+    config = models.config(family, len(words), eos_token_id=words.eos_token_id, **shape)
+    config.architectures = [f"{family.capitalize()}ForCausalLM"]
+    config.save_pretrained(folder)
     return folder
 
 
-def rows(folder: Path, chat: bool) -> Path:
-    path = folder / ("rows.jsonl" if chat else "rows.txt")
-    path.write_text("\n".join([json.dumps(CHAT) if chat else "a line of text, " * 40] * 40))
+def rows(folder: Path, chats: bool) -> Path:
+    path = folder / ("rows.jsonl" if chats else "rows.txt")
+    path.write_text("\n".join(chat(number) if chats else f"{number} and a line of text, " * 40 for number in range(40)))
     return path
 
 
@@ -58,7 +64,7 @@ def test_a_recipe_is_planned_without_weights(path: Path, tmp_path: Path) -> None
     is_chat = Recipe.read(path).objective.kind == "sft"
     data = rows(tmp_path, is_chat)
     folder = base(tmp_path / "base", "llama")
-    changes = [f"base={folder}", f"data.train={data}", "data.test=0.1"]
+    changes = [f"base={folder}", f"data.train={data}", *(["data.test=0.1"] if is_chat else [])]
     planned = plan(Recipe.read(path, changes), into=tmp_path / "run")
     assert [one.code for one in planned.refusals] == []
     assert planned.steps > 0
@@ -71,7 +77,7 @@ def test_the_classic_case_has_its_numbers_and_is_planned_at_its_size(tmp_path: P
     from tunesmith.verbs.plan import plan
 
     folder = base(tmp_path / "mistral", "mistral", **MISTRAL_7B)
-    changes = [f"base={folder}", f"data.train={rows(tmp_path, chat=True)}"]
+    changes = [f"base={folder}", f"data.train={rows(tmp_path, chats=True)}"]
     recipe = Recipe.read(ROOT / "recipes" / "mistral-7b-lora.yaml", changes)
     method = recipe.as_tree()["method"]
     assert (method["kind"], method["rank"], method["alpha"], method["dropout"]) == ("lora", 16, 32, 0.05)

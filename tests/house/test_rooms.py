@@ -81,17 +81,21 @@ def heads(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("room", rooms.ROOMS)
-def test_the_pages_of_a_room_have_the_same_heads(room: str) -> None:
-    pages = {name: heads(ROOT / "docs" / room / f"{name}.md") for name in rooms.ROOMS[room]}
+def test_the_pages_of_a_room_share_their_heads_in_one_order(room: str) -> None:
+    """The second page is read in seconds; one that has more to say may have more heads."""
+    pages = [heads(ROOT / "docs" / room / f"{name}.md") for name in rooms.ROOMS[room]]
     assert len(pages) == len(rooms.ROOMS[room])
-    first = next(iter(pages.values()))
-    assert len(first) >= 2
-    assert {name: found for name, found in pages.items() if found != first} == {}
+    shared = [head for head in pages[0] if all(head in page for page in pages)]
+    assert len(shared) >= 2, pages
+    assert [[head for head in page if head in shared] for page in pages] == [shared] * len(pages)
 
 
 def test_there_is_no_docs_page_of_a_member_that_is_gone() -> None:
-    written = {(page.parent.name, page.stem) for room in rooms.ROOMS for page in (ROOT / "docs" / room).glob("*.md")}
-    assert written == set(MEMBERS)
+    """Other pages of a room are welcome where a member's page leads to them."""
+    for room in rooms.ROOMS:
+        pages = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / room).glob("*.md")}
+        told = "".join(text for name, text in pages.items() if name in rooms.ROOMS[room])
+        assert [name for name in pages if name not in rooms.ROOMS[room] and f"({name}.md" not in told] == [], room
 
 
 def test_every_method_objective_and_export_has_a_recipe_that_uses_it() -> None:
