@@ -53,7 +53,9 @@ def ending(learnt_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("ending") / "model"
     shutil.copytree(learnt_model, folder)
     first = Text.read(folder).encode(ANSWERS["a red fox"])[0]
-    rewrite(folder / "generation_config.json", eos_token_id=[2, first], temperature=0.7, top_k=3, suppress_tokens=[7, 8])
+    rewrite(
+        folder / "generation_config.json", eos_token_id=[2, first], temperature=0.7, top_k=3, suppress_tokens=[7, 8]
+    )
     return folder
 
 
@@ -139,7 +141,9 @@ def test_an_end_token_of_the_generation_config_ends_an_answer(ending: Path, expo
     assert (whole.text, whole.stopped) == ("Paris.", True)
 
 
-@pytest.mark.parametrize("template", [CHATML, " {% if true %}a{% endif %}\n", "\n\n{{ bos_token }}b", "  c", "{#- x -#} d"])
+@pytest.mark.parametrize(
+    "template", [CHATML, " {% if true %}a{% endif %}\n", "\n\n{{ bos_token }}b", "  c", "{#- x -#} d"]
+)
 def test_the_comment_before_a_template_renders_to_nothing(template: str, tmp_path: Path) -> None:
     from tiny.models import tokenizer
 
@@ -216,7 +220,7 @@ def test_weights_beyond_float16_are_refused_before_anything_is_written(tmp_path:
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.down_proj.weight"][0, 0] = 1e6
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ExportError, match="down_proj.weight holds 1e"):
+    with pytest.raises(ExportError, match=r"export/beyond-float16.*down_proj\.weight holds 1e"):
         exported(folder, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -228,7 +232,9 @@ def test_the_converters_failure_is_told_in_its_words(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.0.mlp.nobody.weight"] = weights.pop("model.layers.0.mlp.up_proj.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ExportError, match="Can not map tensor 'model.layers.0.mlp.nobody.weight'"):
+    with pytest.raises(
+        ExportError, match=r"export/converter-failed.*map tensor 'model\.layers\.0\.mlp\.nobody"
+    ):
         exported(folder, tmp_path / "out", types=("f32",))
 
 
@@ -302,5 +308,5 @@ def test_the_real_model_agrees_with_torch_in_every_type(tmp_path: Path) -> None:
     export = exported(folder, tmp_path / "out", types=("f32", "f16", "q8_0"))
     assert furthest(folder, export, "f32") <= 1e-3
     assert furthest(folder, export, "f16") <= 0.05
-    assert furthest(folder, export, "q8_0") <= 0.5
+    assert furthest(folder, export, "q8_0") <= 1.0
     assert files.size_bytes(export.folder) <= Gguf(types=tuple(export.variants)).disk_bytes(BaseFacts.read(folder))

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-STATUS = {"GatedRepo": 403, "RepoNotFound": 404, "RevisionNotFound": 404}
+STATUS = {"GatedRepo": 403, "RepoNotFound": 404, "RevisionNotFound": 404, "OutOfOrder": 418}
 
 
 class Hub:

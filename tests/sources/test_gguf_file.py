@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,30 @@ def test_files_that_are_no_model_are_told_apart(tmp_path: Path) -> None:
     assert code("text.gguf", b"hello") == "source/not-gguf"
     assert code("cut.gguf", b"GGUF\x03\0\0\0" + b"\0" * 8) == "source/not-gguf"
     assert code("m-00001-of-00002.gguf", b"GGUF") == "source/split-gguf"
+
+
+def header(file: Path, architecture: str, cut: str) -> Path:
+    """A GGUF with a header and no tensors."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(str(file), architecture)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(cut)
+    writer.add_token_list(["a", "b"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return file
+
+
+def test_what_cannot_be_read_from_a_gguf_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SourceError, match="source/unreadable-gguf"):
+        Gguf().facts(str(header(tmp_path / "a.gguf", "nobody", "gpt-2")))
+    with pytest.raises(SourceError, match=r"source/unknown-tokenizer.*the rule 'kimi-k2'"):
+        Gguf().facts(str(header(tmp_path / "b.gguf", "llama", "kimi-k2")))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(SourceError, match="source/no-gguf-reader"):
+        Gguf().facts(str(tmp_path / "a.gguf"))
 
 
 @pytest.mark.slow

@@ -72,6 +72,8 @@ def test_each_refusal_of_the_hub_has_its_own_words(hub: FakeHub) -> None:
     assert code_of("org/pickled") == "source/no-safetensors"
     hub.refusals["org/tiny"] = "GatedRepo"
     assert code_of("org/tiny") == "source/gated"
+    hub.refusals["org/tiny"] = "OutOfOrder"
+    assert code_of("org/tiny") == "source/hub-failed"
 
 
 def test_a_hub_that_cannot_be_reached_is_told_with_a_way_out(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,8 +184,8 @@ class OpenedLlamaCpp:
     def render(self, ask: Ask) -> str:
         """The prompt as llama.cpp's own Jinja renders the template in the file.
 
-        Where the file says that BOS is added, llama.cpp takes one off the rendered text and puts it back as a token; it is
-        put back here too, so that one too many, or one that training had not, shows.
+        Where the file says that BOS is added, llama.cpp takes one off the rendered text and puts it back as a token.
+        It is put back here too, so that one too many, or one that training had not, shows.
         """
         if isinstance(ask, str):
             return ask

@@ -174,17 +174,17 @@ def _translated(base: str) -> Iterator[None]:
             Fault("source/bad-name", f"{base!r} is no name of a model on the Hub", fix="give org/name", place=base)
         ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise SourceError(_unreachable(base, error)) from None
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "?")
-        raise SourceError(
-            Fault("source/hub-failed", f"the Hub answered with status {status}", fix="try again later", place=base)
-        ) from None
+        raise SourceError(_failed(base, error.__cause__ or error)) from None
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
-        raise SourceError(_unreachable(base, error)) from None
+        raise SourceError(_failed(base, error)) from None
 
 
-def _unreachable(base: str, error: BaseException) -> Fault:
+def _failed(base: str, error: BaseException) -> Fault:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", "?")
+        return Fault("source/hub-failed", f"the Hub answered with status {status}", fix="try again later", place=base)
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     return Fault(
         "source/unreachable",
