@@ -14,13 +14,15 @@ from tunesmith.ollama_server import Server
 
 ASK = [{"role": "user", "content": "Hi"}]
 SAYABLE = {"chatml", "inst", "inst in letters", "closing", "closed thought", "colon", "colon, space", "no end"}
+TRIM_OR_REWRITE = {"headers", "model role", "strips", "thinking", "opened thought"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_template_is_derived_where_a_go_template_can_say_it(family: str) -> None:
     derived = derive(text_of(FAMILIES[family]), bos_is_added=FAMILIES[family].bos is not None)
-    assert bool(derived.template) == (family in SAYABLE), derived.why_not
     assert bool(derived.template) != bool(derived.why_not)
+    if family in SAYABLE | TRIM_OR_REWRITE:
+        assert bool(derived.template) == (family in SAYABLE), derived.why_not
 
 
 def test_the_default_system_prompt_becomes_the_system() -> None:
