@@ -56,6 +56,19 @@ def test_it_answers_as_torch_does_and_stops(
             assert not cut.stopped
 
 
+def test_a_program_that_uses_ollamas_own_client_gets_the_same_answers(
+    learnt_model: Path, learnt_gguf: Export, ollama_server: needs.OllamaServer, tmp_path: Path
+) -> None:
+    from ollama import Client
+
+    _export(learnt_model, learnt_gguf, tmp_path / "ollama", name="client", parameters={"temperature": 0})
+    client = Client(host=ollama_server.host)
+    for ask in ASKS:
+        reply = client.chat(model="client", messages=ask)
+        assert reply.message.content == ANSWERS[ask[0]["content"]]
+        assert reply.done_reason == "stop"
+
+
 def test_it_renders_and_counts_as_the_tokenizer_does(
     exported: Export, text: Text, ollama_server: needs.OllamaServer
 ) -> None:
