@@ -18,7 +18,7 @@ import needs
 from tiny.learnt import ANSWERS
 from tiny.models import CHATML, save
 from tunesmith import files
-from tunesmith.artifact import Export, Model
+from tunesmith.artifact import Export, Model, Variant
 from tunesmith.errors import ExportError
 from tunesmith.exports import _conversion
 from tunesmith.exports.gguf import Gguf
@@ -232,9 +232,7 @@ def test_the_converters_failure_is_told_in_its_words(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.0.mlp.nobody.weight"] = weights.pop("model.layers.0.mlp.up_proj.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        ExportError, match=r"export/converter-failed.*map tensor 'model\.layers\.0\.mlp\.nobody"
-    ):
+    with pytest.raises(ExportError, match=r"export/converter-failed.*map tensor 'model\.layers\.0\.mlp\.nobody"):
         exported(folder, tmp_path / "out", types=("f32",))
 
 
@@ -284,20 +282,31 @@ def test_other_families_agree_with_torch_too(family: str, tmp_path: Path) -> Non
     assert furthest(folder, exported(folder, tmp_path / "out", types=("f32",)), "f32") <= 1e-3
 
 
-@pytest.mark.slow
+def under_rule(export: Export, name: str, into: Path) -> Export:
+    """The same export with another cutting rule in its header."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+    from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
+
+    reader, file = GGUFReader(export.variants["f32"].path), into / f"{name}.gguf"
+    writer = GGUFWriter(str(file), "llama")
+    copy_with_new_metadata(reader, writer, {"tokenizer.ggml.pre": MetadataDetails(GGUFValueType.STRING, name)}, [])
+    return Export("gguf", into, {"f32": Variant("f32", file, file.stat().st_size, "float32")})
+
+
 @pytest.mark.parametrize("name", sorted(pretokenizer.NAMED))
-def test_llama_cpp_cuts_by_each_rule_of_the_table_as_tokenizers_does(name: str, tmp_path: Path) -> None:
-    folder = save(tmp_path / "m")
+def test_llama_cpp_cuts_by_each_rule_of_the_table_as_tokenizers_does(
+    name: str, ending: Path, export: Export, tmp_path: Path
+) -> None:
+    from transformers import PreTrainedTokenizerFast
+
     rule = pretokenizer.NAMED[name]
-    tree = json.loads((folder / "tokenizer.json").read_text())
-    rewrite(
-        folder / "tokenizer.json",
-        pre_tokenizer=pretokenizer.as_json(rule),
-        model={**tree["model"], "ignore_merges": rule.ignore_merges},
+    tree = json.loads((ending / "tokenizer.json").read_text())
+    changed = {"pre_tokenizer": pretokenizer.as_json(rule)}
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({**tree, **changed, "model": {**tree["model"], "ignore_merges": rule.ignore_merges}})
     )
-    export, text = exported(folder, tmp_path / "out", types=("f32",)), Text.read(folder)
-    assert export.about["pretokenizer"] == name
-    with LlamaCpp().open(export, "f32", text) as opened:
+    text = Text(PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json")), frozenset())
+    with LlamaCpp().open(under_rule(export, name, tmp_path), "f32", text) as opened:
         for line in (NASTY, *NASTY.split("\n"), "a" * 40 + "12345 67 8901\n\n\n x", "don't WON'T We'll 'S"):
             assert list(opened.tokens(line)) == text.encode(line)
 
