@@ -9,6 +9,8 @@ import pytest
 
 from tiny import models
 from tunesmith.cli import main
+from tunesmith.cli.chat import _ask
+from tunesmith.errors import CannotTell, RuntimeFault
 
 Capture = pytest.CaptureFixture[str]
 
@@ -73,3 +75,13 @@ def test_a_conversation_at_a_terminal(model: Path, terminal: Callable[..., tuple
     assert code == 0
     assert "/new begins again, Ctrl-D ends" in said
     assert said.count("tokens,") == 2
+
+
+def test_a_runtime_that_has_no_way_to_answer_is_an_error_with_its_reason() -> None:
+    class Mute:
+        def answer(self, ask: object, max_tokens: int) -> object:
+            raise CannotTell("this runtime shows no answers")
+
+    with pytest.raises(RuntimeFault, match="chat/cannot-answer") as raised:
+        _ask(Mute(), "hi", 4)
+    assert raised.value.faults[0].what == "this runtime shows no answers"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,20 @@ def test_data_that_is_not_there_is_an_error_of_the_data(capsys: Capture) -> None
     assert main(["inspect", "none.jsonl"]) == 1
     captured = capsys.readouterr()
     assert "none.jsonl" in captured.err + captured.out
+
+
+@pytest.mark.parametrize("verb", ["new", "list", "show", "inspect"])
+def test_the_example_of_the_help_is_what_the_verb_prints(
+    verb: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = [
+        [{"role": "user", "content": "play some jazz"}, {"role": "assistant", "content": '{"intent": "PlayMusic"}'}],
+        [{"role": "user", "content": "hi"}],
+    ]
+    Path("chats.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in chats))
+    monkeypatch.setenv("COLUMNS", "96")
+    main([verb, "--help"])
+    example = capsys.readouterr().out.partition("\nExample:\n")[2]
+    command, _, told = textwrap.dedent(example).partition("\n")
+    main(shlex.split(command.removeprefix("$ tunesmith ")))
+    assert capsys.readouterr().out.strip() == told.strip()

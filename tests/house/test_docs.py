@@ -9,8 +9,11 @@ import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from tunesmith.errors import Fault
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = ROOT / "tests" / "house" / "codes_not_yet_tested.json"
@@ -151,3 +154,28 @@ def test_links_between_our_own_pages_lead_somewhere() -> None:
     assert len(pages) > 20
     assert len(links) > 5
     assert [f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_s_python_is_the_classic_recipe_in_fewer_than_ten_lines() -> None:
+    from tunesmith.recipe import Recipe
+
+    code = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) < 10
+    assert lines[-1] == "print(run(recipe).ok)"
+    names: dict[str, Any] = {}
+    exec("\n".join(lines[:-1]), names)
+    assert names["recipe"] == Recipe.read(ROOT / "recipes" / "mistral-7b-lora.yaml")
+
+
+def test_the_keys_that_programs_rely_on_are_those_that_are_promised() -> None:
+    from tunesmith.checks._contract import Finding
+    from tunesmith.verbs.check import Checked
+    from tunesmith.verbs.inspect import Inspection
+
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    checked = Checked(True, (Finding("stops", "gguf", "f16", "llama_cpp", "yes", 1.0, 2.0, ""),)).as_json()
+    inspected = Inspection("text", 1, 1, None, None, (Fault("a/b", "c", "d"),), ()).as_json()
+    keys = [*checked, *checked["findings"][0], *inspected, *inspected["faults"][0]]
+    assert len(keys) == 21
+    assert [key for key in keys if f"`{key}`" not in page] == []

@@ -37,7 +37,8 @@ def chat(
         max_tokens: Tokens after which an answer is cut.
 
     Example:
-        $ tunesmith chat runs/snips-lora --prompt "play some jazz"
+        $ tunesmith chat runs/tiny --prompt "play some jazz" --max-tokens 8
+        eeeeeeee
     """
     from tunesmith.verbs.chat import chat as open_chat
 

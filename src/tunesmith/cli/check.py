@@ -25,7 +25,12 @@ def check(what: Path, /, *, runtime: Names = (), base: str | None = None, into: 
         into: The folder that was given to export.
 
     Example:
-        $ tunesmith check runs/snips-lora
+        $ tunesmith check runs/tiny
+                                                              same
+        runtime    export  variant  same prompt  same tokens  probabilities   same answer  stops
+        llama_cpp  gguf    f16      yes 8 of 8   yes 8 of 8   yes 0.00014     yes 8 of 8   cannot tell
+        llama_cpp  gguf    q8_0     yes 8 of 8   yes 8 of 8   yes 0           yes 1        cannot tell
+        cannot tell: llama_cpp f16, llama_cpp q8_0: the model itself does not end within 64 tokens
     """
     from tunesmith.verbs.check import check as look
 

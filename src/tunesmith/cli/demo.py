@@ -20,6 +20,10 @@ def demo(*, into: Path | None = None) -> Out:
 
     Example:
         $ tunesmith demo
+        ...
+        Now you can type:
+          tunesmith chat runs/demo --runtime llama_cpp
+        ...
     """
     from tunesmith.verbs.demo import demo as go
 

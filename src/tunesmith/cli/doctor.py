@@ -16,6 +16,13 @@ def doctor() -> Out:
 
     Example:
         $ tunesmith doctor
+             what                   found                             how to get it
+             machine
+        yes    cores                2
+        yes    memory               23.5 GiB
+        yes    disk                 64.9 GiB free here
+        yes    gpu                  none; the CPU is used
+        ...
     """
     from tunesmith.verbs.doctor import doctor as look
 

@@ -18,7 +18,10 @@ def export(what: Path, /, *, to: Names, into: Path | None = None, base: str | No
         base: The model that an adapter was trained on, where it does not say so itself.
 
     Example:
-        $ tunesmith export runs/snips-lora --to gguf,web
+        $ tunesmith export runs/tiny --to gguf
+        export  variant  size      kind       path
+        gguf    f16      207.9 kB  exact      runs/tiny/exports/gguf/model-f16.gguf
+        gguf    q8_0     115.8 kB  quantised  runs/tiny/exports/gguf/model-q8_0.gguf
     """
     from tunesmith.verbs.export import export as write
     from tunesmith.verbs.run import exports_as_json

@@ -24,6 +24,17 @@ def inspect(*data: str, format: str | None = None, model: str | None = None, max
 
     Example:
         $ tunesmith inspect chats.jsonl
+        format  messages
+        rows    2, of which 1 can be learnt from
+        tokens  not counted: name a model, for example --model bundle:smollm2-135m-instruct
+
+        row 1 as it is learnt from
+        user: play some jazz
+        assistant: [[{"intent": "PlayMusic"}]]
+
+        error[data/no-assistant]: no assistant turn, so nothing can be learnt
+          at   chats.jsonl, line 2, messages
+          fix  add the answer, or remove the row
     """
     from tunesmith.errors import Fault, RecipeError
     from tunesmith.verbs.inspect import inspect as look
@@ -52,6 +63,7 @@ def _paint(found: "Inspection", to: "Console") -> None:
         shown = Text()
         for text, learnt in pieces:
             shown.append(text if to.is_terminal or not learnt else f"[[{text}]]", "green" if learnt else "")
+        shown.rstrip()
         to.print(shown, soft_wrap=True)
     for fault in found.faults[:N_FAULTS]:
         to.print()

@@ -23,7 +23,23 @@ def run(recipe: Path, /, *, set_: Changes = (), into: Path | None = None, fresh:
         fresh: Begin again, even if the folder holds a run.
 
     Example:
-        $ tunesmith run recipes/snips-lora.yaml
+        $ tunesmith run tiny.yaml --into runs/tiny
+        stage              time
+        tune         kept  18 s
+        export gguf  kept  0.0 s
+        check        done  2.1 min
+
+        export  variant  size      kind       path
+        gguf    f16      207.9 kB  exact      runs/tiny/exports/gguf/model-f16.gguf
+        gguf    q8_0     115.8 kB  quantised  runs/tiny/exports/gguf/model-q8_0.gguf
+
+                                                              same
+        runtime    export  variant  same prompt  same tokens  probabilities   same answer  stops
+        llama_cpp  gguf    f16      yes 8 of 8   yes 8 of 8   yes 0.00014     yes 8 of 8   cannot tell
+        llama_cpp  gguf    q8_0     yes 8 of 8   yes 8 of 8   yes 0           yes 1        cannot tell
+        cannot tell: llama_cpp f16, llama_cpp q8_0: the model itself does not end within 64 tokens
+
+        run  runs/tiny
     """
     from tunesmith.recipe import Recipe
     from tunesmith.verbs.run import run as go

@@ -16,6 +16,22 @@ def show(name: str, /) -> Out:
 
     Example:
         $ tunesmith show lora
+        methods/lora
+        Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha /
+        rank x B A.
+
+        B begins at zero, so that the model begins as the base. At the end the product is added into W.
+
+        option   default     type                        what it is
+        rank     16          integer > 0                 Width of the update, in columns: how much can
+                                                         be learnt.
+        alpha    32.0        number > 0                  Strength of the update: it counts alpha /
+                                                         rank times.
+        dropout  0.0         number >= 0 and < 1         Share of the update's inputs that is left out
+                                                         at random while learning.
+        targets  all-linear  all-linear or list of text  Layers that get an update, by the last part
+                                                         of their names; all-linear: each linear layer
+                                                         but the output head.
     """
     from tunesmith.verbs.members import show as find
 

@@ -21,7 +21,10 @@ def tune(
         fresh: Begin again, even if the folder holds a run.
 
     Example:
-        $ tunesmith tune recipes/snips-lora.yaml --set run.epochs=1
+        $ tunesmith tune tiny.yaml --into runs/tiny
+        run    runs/tiny
+        model  runs/tiny/model
+        next   tunesmith export runs/tiny --to gguf,ollama,web
     """
     import time
 
