@@ -18,7 +18,7 @@ class Exporter(Protocol):
     runtimes: ClassVar[tuple[str, ...]]  # the runtimes in which it is checked
 
     def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
-        """Why a model of this architecture cannot be written: before training, from config and tokenizer files alone."""
+        """Why such a model cannot be written: told before training, from config and tokenizer files alone."""
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """An upper bound of what `write` leaves on the disk."""

@@ -11,7 +11,7 @@ class Source(Protocol):
 
     @classmethod
     def claims(cls, base: str) -> bool:
-        """Whether this word of the recipe is for this source; the first in the order of `rooms.py` that says yes has it."""
+        """Whether this word of the recipe is for this source; the first that says yes, by `rooms.py`, has it."""
 
     def facts(self, base: str) -> BaseFacts:
         """What can be known without the weights. Fetches small files only, where that is possible.
