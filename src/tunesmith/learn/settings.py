@@ -117,7 +117,7 @@ def settle(
         longest=max((one[0] for one in lengths), default=1),
     )
     at_once, recompute, held = _at_once(facts, machine, load)
-    rate = _rate(options, method)
+    rate = _rate(options, method, facts)
     save = _save_dtype(options, facts)
     settings = Settings(
         device="cuda" if machine.gpu else "cpu",
@@ -183,10 +183,14 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
     return load.longest, True, Chosen("tokens_at_once", load.longest, "the longest row; more than the memory holds")
 
 
-def _rate(options: Options, method: Moves) -> Chosen:
+def _rate(options: Options, method: Moves, facts: BaseFacts) -> Chosen:
+    """The method's rate for a billion weights, with the root of the size: small models want, and bear, larger steps."""
     if options.learning_rate != "auto":
         return Chosen("learning_rate", options.learning_rate, "as the recipe says")
-    return Chosen("learning_rate", method.learning_rate, "the method's own, for AdamW")
+    factor = min(max((BILLION / facts.n_parameters) ** 0.5, 0.25), 4.0)
+    rate = float(f"{method.learning_rate * factor:.2g}")
+    why = f"the method's {method.learning_rate:g} for a billion weights, here {facts.n_parameters / 1e6:,.0f} million"
+    return Chosen("learning_rate", rate, why)
 
 
 def _save_dtype(options: Options, facts: BaseFacts) -> Chosen:

@@ -26,7 +26,7 @@ class Method(Protocol):
     """Which weights move, and how they come to rest. Members are Parts of the recipe."""
 
     kind: ClassVar[str]
-    learning_rate: ClassVar[float]  # the default peak, for AdamW
+    learning_rate: ClassVar[float]  # the default peak for AdamW, on a base of a billion weights
     keeps_base: ClassVar[bool]  # the base's own weights stay as they are: what is learnt is an adapter beside them
 
     def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:

@@ -26,7 +26,7 @@ class Lora(Part):
     """
 
     kind: ClassVar[str] = "lora"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 4e-4
     keeps_base: ClassVar[bool] = True
 
     rank: PositiveInt = 16
