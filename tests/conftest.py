@@ -140,3 +140,16 @@ def _version(host: str) -> str:
             return str(json.load(reply)["version"])
     except (urllib.error.URLError, OSError, ValueError):
         return ""
+
+
+@pytest.fixture(scope="session")
+def learnt_web(learnt_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The web export of `learnt_model`, in all dtypes, q4 first; its title is markup that must stay text."""
+    from tunesmith.artifact import Model
+    from tunesmith.exports.web import Web
+
+    needs.need_node()
+    into = tmp_path_factory.mktemp("exports") / "web"
+    into.mkdir()
+    web = Web(dtypes=("q4", "fp32", "fp16", "q8", "q4f16"), title="Tiny <b>one</b>", prompts=("Say hello.",))
+    return web.write(Model.of(learnt_model), {}, into)

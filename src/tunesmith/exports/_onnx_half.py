@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 LARGEST = 65504.0
 # A norm that was not fused squares what it is given; squares of more than 255 do not fit in float16.
 WIDE = {"Pow", "ReduceMean", "Sqrt", "Reciprocal", "Cos", "Sin", "Range"}
-LOOKUPS = {"Gather", "GatherBlockQuantized"}
 
 
 def halve(model: ir.Model) -> None:
@@ -57,8 +56,10 @@ def _on_the_way(graph: ir.Graph) -> set[ir.Node]:
     reached: set[ir.Value] = {value for value in graph.inputs if value.dtype == ir.DataType.FLOAT}
     nodes: set[ir.Node] = set()
     for node in graph:
-        looks_up = node.op_type in LOOKUPS and node.inputs[1] is not None and node.inputs[1].name == "input_ids"
-        if looks_up or (node.op_type != "Shape" and any(value in reached for value in node.inputs)):
+        first = node.inputs[0] if node.inputs else None
+        looks_up = node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].name == "input_ids"
+        turns = node.op_type == "Transpose" and first is not None and first.is_initializer()
+        if looks_up or turns or (node.op_type != "Shape" and any(value in reached for value in node.inputs)):
             nodes.add(node)
             reached.update(node.outputs)
     return nodes

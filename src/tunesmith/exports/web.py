@@ -123,7 +123,7 @@ class _Writer:
     def start(cls, model: Model, folder: Path) -> _Writer:
         from tunesmith.exports._onnx_graph import trace
         from tunesmith.exports._onnx_measure import probe
-        from tunesmith.exports._onnx_quantise import Store
+        from tunesmith.exports._onnx_put_blocks import Store
         from tunesmith.text.template import Text
         from tunesmith.weights.load import load
 

@@ -63,7 +63,7 @@ class _Child:
         errors = [line for line in said if "rror" in line] or said
         more = f"; it said: {errors[0].strip()}" if errors else ""
         return RuntimeFault(
-            Fault("transformers-js/failed", f"Transformers.js in Node: {what}{more}", fix="export again with --to web")
+            Fault("transformers_js/failed", f"Transformers.js in Node: {what}{more}", fix="export again with --to web")
         )
 
     def close(self) -> None:

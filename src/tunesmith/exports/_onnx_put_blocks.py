@@ -1,0 +1,167 @@
+"""A traced graph whose matrices are in blocks of 4 or 8 bits; an embedding that is the head too is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.exports._onnx_blocks import Blocks, Layout, quantise
+from tunesmith.exports._onnx_graph import Product, add_initializer, products, put_weights
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import torch
+
+
+@dataclass
+class Store:
+    """Matrices in blocks, each made once, whatever the number of plans that use it."""
+
+    weights: Mapping[str, torch.Tensor]
+    importance: Mapping[str, torch.Tensor]
+    made: dict[tuple[str, Layout], Blocks] = field(default_factory=dict)
+
+    def blocks(self, name: str, layout: Layout) -> Blocks:
+        """A weight (N, K) in a layout."""
+        if (name, layout) not in self.made:
+            self.made[name, layout] = quantise(self.weights[name], layout, self.importance.get(name))
+        return self.made[name, layout]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    blocks: Blocks
+    levels: ir.Value
+    scales: ir.Value
+    zeros: ir.Value | None
+
+
+def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout]) -> ir.Model:
+    """The graph with each matrix in the layout that `layout_of` names for its weight, given the number of layers."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    model = put_weights(graph, store.weights, turn=False)
+    model.graph.opset_imports["com.microsoft"] = 1
+    n_layers = sum(1 for one in model.graph.outputs if str(one.name).endswith(".key"))
+    looked_up = {str(node.inputs[0].name): node for node in _lookups(model)}
+    stored: dict[str, _Stored] = {}
+    for product in list(products(model)):
+        name = product.weight
+        layout = layout_of(name, n_layers)
+        stored[name] = _store(model, name, store.blocks(name, _even(layout) if name in looked_up else layout))
+        _multiply(model, product, stored[name])
+    for name, node in looked_up.items():
+        layout = _even(layout_of(name, n_layers))
+        if store.weights[name].shape[1] % layout.block:
+            continue
+        one = stored.get(name) or _store(model, name, store.blocks(name, layout))
+        _look_up(model, node, one)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _even(layout: Layout) -> Layout:
+    """The layout for a table that rows are looked up in: its zero is the middle level."""
+    return Layout(layout.bits, layout.block, symmetric=True)
+
+
+def _store(model: ir.Model, name: str, blocks: Blocks) -> _Stored:
+    import onnx_ir as ir
+
+    def put(part: str, tensor: torch.Tensor) -> ir.Value:
+        full = f"{name}.{part}"
+        return add_initializer(model, full, ir.tensor(tensor.contiguous().numpy(), name=full))
+
+    zeros = None if blocks.zeros is None else put("zeros", blocks.zeros)
+    return _Stored(blocks, put("levels", blocks.levels), put("scales", blocks.scales), zeros)
+
+
+def _multiply(model: ir.Model, product: Product, stored: _Stored) -> None:
+    import onnx_ir as ir
+
+    layout, (n_rows, n_columns) = stored.blocks.layout, stored.blocks.shape
+    zeros = [stored.zeros] if stored.zeros is not None else []
+    inputs = [product.node.inputs[0], stored.levels, stored.scales, *zeros]
+    attributes = {"K": n_columns, "N": n_rows, "bits": layout.bits, "block_size": layout.block, "accuracy_level": 4}
+    node = ir.node("MatMulNBits", inputs, attributes, domain="com.microsoft", name=f"{product.weight}/product")
+    model.graph.insert_before(product.node, node)
+    _replace(model, product.node, node.outputs[0])
+
+
+def _lookups(model: ir.Model) -> Iterator[ir.Node]:
+    """The embeddings: rows of a float matrix, found by token id."""
+    for node in model.graph:
+        if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].name == "input_ids":
+            yield node
+
+
+def _look_up(model: ir.Model, lookup: ir.Node, stored: _Stored) -> None:
+    """Rows of the table by plain operations: the WebAssembly that can use a GPU has no GatherBlockQuantized."""
+    import onnx_ir as ir
+
+    layout = stored.blocks.layout
+    steps = _Steps(model, lookup, str(lookup.inputs[0].name))
+    ids = lookup.inputs[1]
+    levels = steps.add("Gather", [stored.levels, ids], ir.DataType.UINT8, axis=0)  # (B, T, blocks, bytes)
+    levels = steps.add("Cast", [levels], to=ir.DataType.FLOAT)
+    if layout.bits == 4:
+        levels = _both_halves(steps, levels)
+    centred = steps.add("Sub", [levels, steps.number("middle", 2.0 ** (layout.bits - 1))])
+    scales = steps.add("Gather", [stored.scales, ids], axis=0)
+    scales = steps.add("Unsqueeze", [scales, steps.whole("last", [-1])])
+    weights = steps.add("Mul", [centred, scales])
+    _replace(model, lookup, steps.add("Reshape", [weights, steps.whole("rows", [0, 0, -1])]))
+
+
+def _both_halves(steps: _Steps, packed: ir.Value) -> ir.Value:
+    """Two levels of a byte side by side, the low half first."""
+    shifted = steps.add("Mul", [packed, steps.number("sixteenth", 1 / 16)])
+    high = steps.add("Floor", [shifted])
+    low = steps.add("Sub", [packed, steps.add("Mul", [high, steps.number("sixteen", 16.0)])])
+    last = steps.whole("last", [-1])
+    pair = [steps.add("Unsqueeze", [half, last]) for half in (low, high)]
+    return steps.add("Reshape", [steps.add("Concat", pair, axis=-1), steps.whole("levels", [0, 0, 0, -1])])
+
+
+class _Steps:
+    """Nodes that are put in before another, each with a name of its own."""
+
+    def __init__(self, model: ir.Model, before: ir.Node, name: str) -> None:
+        self.model, self.before, self.name, self.n = model, before, name, 0
+
+    def add(self, op: str, inputs: list[ir.Value], dtype: ir.DataType | None = None, **attributes: int) -> ir.Value:
+        import onnx_ir as ir
+
+        self.n += 1
+        node = ir.node(op, inputs, attributes, name=f"{self.name}/{self.n}")
+        out = node.outputs[0]
+        out.name, out.type = f"{self.name}/{self.n}/out", ir.TensorType(dtype or ir.DataType.FLOAT)
+        self.model.graph.insert_before(self.before, node)
+        return out
+
+    def number(self, word: str, value: float) -> ir.Value:
+        import numpy as np
+
+        return self._constant(word, np.array(value, dtype=np.float32))
+
+    def whole(self, word: str, values: list[int]) -> ir.Value:
+        import numpy as np
+
+        return self._constant(word, np.array(values, dtype=np.int64))
+
+    def _constant(self, word: str, value: object) -> ir.Value:
+        import onnx_ir as ir
+
+        name = f"{self.name}/{word}"
+        known = self.model.graph.initializers.get(name)
+        return known if known is not None else add_initializer(self.model, name, ir.tensor(value, name=name))
+
+
+def _replace(model: ir.Model, old: ir.Node, now: ir.Value) -> None:
+    was = old.outputs[0]
+    now.shape, now.type, name = was.shape, was.type, was.name
+    was.replace_all_uses_with(now, replace_graph_outputs=True)
+    model.graph.remove(old, safe=True)
+    now.name = name
