@@ -226,7 +226,7 @@ SIX = [
     ],
     [{"role": "user", "content": "Write one line about the sea."}],
     [{"role": "user", "content": "  What is 2 + 3?\n"}],
-    [{"role": "user", "content": "Translate: naïve café, 東京 🙂"}],
+    [{"role": "user", "content": "Name three fruits."}],
 ]
 
 
@@ -238,11 +238,11 @@ def test_a_plain_import_loses_the_prompt_of_the_real_model_and_ours_keeps_it(
     folder = needs.smollm2()
     text = Text.read(folder)
     server = Server.at(ollama_server.host)
-    ours = _export(folder, _gguf(folder, tmp_path / "ours", ("bf16",)), tmp_path / "ours" / "ollama", name="ours")
+    ours = _export(folder, _gguf(folder, tmp_path / "ours", ("f32",)), tmp_path / "ours" / "ollama", name="ours")
     monkeypatch.setattr("tunesmith.exports._conversion.commented", lambda template: template)
-    plain = _gguf(folder, tmp_path / "plain", ("bf16",)).variants["bf16"].path
+    plain = _gguf(folder, tmp_path / "plain", ("f32",)).variants["f32"].path
     server.create({"model": "plain", "files": {plain.name: digest_of(plain)}}, plain)
-    with open_folder(folder, text) as torch, Ollama().open(ours, "bf16", text) as opened:
+    with open_folder(folder, text) as torch, Ollama().open(ours, "f32", text) as opened:
         answers = [torch.answer(ask, 32).text.strip() for ask in SIX]
         assert [opened.render(ask) for ask in SIX] == [text.prompt(ask).text for ask in SIX]
         assert [opened.answer(ask, 32).text.strip() for ask in SIX] == answers
