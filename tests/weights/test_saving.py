@@ -10,7 +10,7 @@ from tiny.models import save as save_tiny
 from tunesmith.learn.agree import gap, logprobs
 from tunesmith.text.template import Text
 from tunesmith.weights.load import load
-from tunesmith.weights.save import save
+from tunesmith.weights.save import end_with, save
 
 ASKED = [(3, 9, 27, 81)]
 
@@ -60,3 +60,14 @@ def test_tied_weights_are_written_once(tmp_path: Path) -> None:
     save(load(base), base, tmp_path / "out")
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118  # it is no mapping
+
+
+def test_every_end_token_is_named_beside_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "generation_config.json"
+    end_with(tmp_path, {7})
+    assert json.loads(path.read_text()) == {"eos_token_id": 7}
+    end_with(tmp_path, {7, 3})
+    assert json.loads(path.read_text()) == {"eos_token_id": [3, 7]}
+    before = path.stat().st_mtime_ns
+    end_with(tmp_path, {3})
+    assert path.stat().st_mtime_ns == before

@@ -9,6 +9,7 @@ from tunesmith import files, say
 from tunesmith.artifact import Export, Manifest, Model, Run, read_manifest, seal
 from tunesmith.errors import ArtifactError, Fault
 from tunesmith.sources._find import source_of
+from tunesmith.text.template import Text
 from tunesmith.weights.facts import BaseFacts
 
 
@@ -89,11 +90,13 @@ def _adapter_subject(folder: Path, base: str | None, into: Path) -> Subject:
 
 def _merge(base: Path, adapter: Path, into: Path) -> None:
     from tunesmith.weights.merge import merge_adapter
-    from tunesmith.weights.save import save
+    from tunesmith.weights.save import end_with, save
 
     with say.progress("merge the adapter into its base", 2, "steps") as bar:
         model = merge_adapter(base, adapter)
         bar.advance(1)
         has_own_words = (adapter / "tokenizer_config.json").is_file()
-        save(model, adapter if has_own_words else base, into, "float32")
+        words = adapter if has_own_words else base
+        save(model, words, into, "float32")
+        end_with(into, Text.read(words).end_ids)
         bar.advance(1)

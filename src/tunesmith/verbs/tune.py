@@ -11,6 +11,7 @@ from tunesmith import files, say
 from tunesmith.artifact import Manifest, Model, Run, read_manifest, seal
 from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
 from tunesmith.recipe import Recipe
+from tunesmith.text.template import Text
 from tunesmith.verbs._card import card
 from tunesmith.verbs._ready import data_hash, home_of
 from tunesmith.verbs.plan import Plan, plan
@@ -197,7 +198,7 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
 
     from tunesmith.learn import agree, resume
     from tunesmith.weights.load import load
-    from tunesmith.weights.save import save
+    from tunesmith.weights.save import end_with, save
 
     found = resume.latest(work.folder)
     assert found is not None  # the loop's last step leaves one
@@ -216,6 +217,7 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
         bar.advance(1)
         with files.whole_folder(work.folder / "model") as beside:
             save(settled, work.base, beside, settings.save_dtype)
+            end_with(beside, Text.read(work.base).end_ids)
         bar.advance(1)
     about = {
         "steps": learnt.steps,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith import files
 from tunesmith.weights.load import quiet
 
 if TYPE_CHECKING:
@@ -58,3 +61,21 @@ def copy_words(words: Path, into: Path) -> None:
             shutil.copytree(file, into / name, dirs_exist_ok=True)
         elif file.is_file():
             shutil.copyfile(file, into / name)
+
+
+def end_with(folder: Path, end_ids: Iterable[int]) -> None:
+    """Name every token that ends an answer in generation_config.json, where it names fewer.
+
+    A model learns to end with its template's own end token; a runtime that knows only the base's would go on past it.
+    """
+    path = folder / "generation_config.json"
+    try:
+        tree = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        tree = {}
+    named = tree.get("eos_token_id")
+    known = {named} if isinstance(named, int) else set(named or ())
+    wanted = known | set(end_ids)
+    if wanted and wanted != known:
+        ends = sorted(wanted)
+        files.write_json(path, {**tree, "eos_token_id": ends if len(ends) > 1 else ends[0]})
