@@ -10,6 +10,7 @@ VERBS = {
     "export": "A tuned model in the forms that runtimes want.",
     "check": "Whether every runtime gives the answers the model gives in torch.",
     "chat": "Talk to a model, in any runtime.",
+    "serve": "The chat page of a web export, on this machine alone.",
     "list": "The members of every room: methods, formats, exports, runtimes, checks.",
     "show": "One member with its options.",
     "doctor": "What this machine has and lacks.",
@@ -20,7 +21,7 @@ TALK = {
     "--trace": "With an error, the Python traceback; with work, what the libraries below say.",
 }
 GROUPS = {
-    "The chain": ("demo", "run", "new", "inspect", "plan", "tune", "export", "check", "chat"),
+    "The chain": ("demo", "run", "new", "inspect", "plan", "tune", "export", "check", "chat", "serve"),
     "To look round": ("list", "show", "doctor"),
 }
 OPENING = """\

@@ -41,7 +41,7 @@ class Demo:
         folder = self.ran.run.folder
         return (
             f"tunesmith chat {folder} --runtime llama_cpp",
-            f"tunesmith chat {folder} --runtime transformers_js",
+            f"tunesmith serve {folder}",
             f"tunesmith check {folder}",
             "tunesmith new my-model --data my-chats.jsonl",
         )

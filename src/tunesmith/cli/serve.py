@@ -1,0 +1,27 @@
+import contextlib
+from pathlib import Path
+
+from tunesmith.cli.out import Out
+
+
+def serve(what: Path, /, *, port: int = 8000) -> Out:
+    """Serve the chat page of a web export on this machine alone, until Ctrl-C.
+
+    Args:
+        what: A run with a web export, or the folder of a web export.
+        port: Port on 127.0.0.1; 0 takes a free one.
+
+    Example:
+        $ tunesmith serve runs/demo
+        open http://127.0.0.1:8000/ in a browser; Ctrl-C ends it
+    """
+    import threading
+
+    from tunesmith import say
+    from tunesmith.verbs.serve import serve as serving
+
+    with serving(what, port=port) as address:
+        say.note(f"open {address} in a browser; Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return Out({"address": address}, lambda to: None)
