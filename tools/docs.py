@@ -31,7 +31,7 @@ class Said:
 def faults() -> list[Said]:
     """Every `Fault("room/what", ...)` in the source, by code and file."""
     found = {one for path in SOURCE.rglob("*.py") for one in _faults_of(path)}
-    return sorted(found, key=lambda one: (one.code, one.file, one.what))
+    return sorted(found, key=lambda one: (one.code, one.file, one.what, one.fix))
 
 
 def without_literal_code() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import pytest
 
 from needs import OllamaServer, need_node
 from tiny.learnt import ANSWERS, save_learnt
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, RuntimeFault
+from tunesmith.machine import Machine
 from tunesmith.verbs.chat import chat
 from tunesmith.verbs.check import check
-from tunesmith.verbs.export import export
+from tunesmith.verbs.export import export, refusals, wanted
+from tunesmith.weights.facts import BaseFacts
 
 SCRIPT = Path(__file__).with_name("train_adapter.py")
 ALL = {"llama_cpp", "ollama", "onnxruntime", "transformers_js"}
@@ -153,3 +156,22 @@ def test_chat_says_which_variants_there_are(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught, chat(base, runtime="llama_cpp", variant="q9", into=tmp_path):
         pass
     assert codes(caught) == ["chat/unknown-variant"]
+
+
+def test_chat_says_how_to_get_a_runtime_that_is_not_here(base: Path, tmp_path: Path) -> None:
+    made = export(base, to=["ollama"], into=tmp_path)["ollama"]
+    assert made.about["created"] is False  # no server answers in this test
+    with pytest.raises(RuntimeFault) as caught, chat(base, runtime="ollama", into=tmp_path):
+        pass
+    assert [fault.code for fault in caught.value.faults] == ["chat/runtime-missing"]
+    assert "Ollama" in caught.value.faults[0].what
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_written(base: Path) -> None:
+    facts = BaseFacts.read(base)
+    exporters = wanted(["ollama"])
+    assert [one.kind for one in exporters] == ["gguf", "ollama"]  # what an export needs comes first
+    roomy = Machine(2, 1 << 34, 1 << 40)
+    assert refusals(exporters, facts, roomy) == []
+    full = dataclasses.replace(roomy, free_disk_bytes=1000)
+    assert [fault.code for fault in refusals(exporters, facts, full)] == ["export/disk-full"]

@@ -5,7 +5,9 @@ from tunesmith.cli.out import Out
 
 
 def serve(what: Path, /, *, port: int = 8000) -> Out:
-    """Serve the chat page of a web export on this machine alone, until Ctrl-C.
+    """The chat page of a web export, on this machine alone.
+
+    Serves it to a browser at 127.0.0.1 until Ctrl-C.
 
     Args:
         what: A run with a web export, or the folder of a web export.
