@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import files, say
 from tunesmith.errors import ExportError, Fault
-from tunesmith.exports._onnx_trace import WEIGHTS
+from tunesmith.exports._onnx_trace import WEIGHTS, given
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -91,7 +91,7 @@ def put_weights(graph: Path, weights: Mapping[str, torch.Tensor], *, turn: bool 
         model.graph.register_initializer(value)
     del model.metadata_props[WEIGHTS]
     for product in list(products(model)) if turn else ():
-        if product.transposed is not None and len(list(product.transposed.inputs[0].uses())) == 1:
+        if product.transposed is not None and len(list(given(product.transposed, 0).uses())) == 1:
             _transpose(model, product, weights[product.weight])
     return model
 
@@ -110,8 +110,8 @@ def products(model: ir.Model) -> Iterator[Product]:
             continue
         right = node.inputs[1]
         above = right.producer() if right is not None else None
-        if above is not None and above.op_type == "Transpose" and above.inputs[0].name in known:
-            yield Product(str(above.inputs[0].name), node, above)
+        if above is not None and above.op_type == "Transpose" and given(above, 0).name in known:
+            yield Product(str(given(above, 0).name), node, above)
 
 
 def _tensor(name: str, weight: torch.Tensor) -> ir.TensorProtocol:
@@ -128,7 +128,7 @@ def _tensor(name: str, weight: torch.Tensor) -> ir.TensorProtocol:
 
 def _transpose(model: ir.Model, product: Product, weight: torch.Tensor) -> None:
     assert product.transposed is not None
-    old, turned = product.transposed.inputs[0], product.transposed.outputs[0]
+    old, turned = given(product.transposed, 0), product.transposed.outputs[0]
     new = add_initializer(model, product.weight + ".T", _tensor(product.weight + ".T", weight.t()))
     turned.replace_all_uses_with(new)
     model.graph.remove(product.transposed, safe=True)
@@ -139,9 +139,17 @@ def add_initializer(model: ir.Model, name: str, tensor: ir.TensorProtocol) -> ir
     """A new constant of the graph."""
     import onnx_ir as ir
 
-    value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    shape = shape_of(tensor)
+    value = ir.Value(name=name, const_value=tensor, shape=shape, type=ir.TensorType(tensor.dtype))
     model.graph.register_initializer(value)
     return value
+
+
+def shape_of(tensor: ir.TensorProtocol) -> ir.Shape:
+    """The sizes of a constant."""
+    import onnx_ir as ir
+
+    return ir.Shape([size if isinstance(size, int) else None for size in tensor.shape])
 
 
 def save(model: ir.Model, path: Path) -> int:
@@ -163,7 +171,8 @@ def save(model: ir.Model, path: Path) -> int:
 
 
 def _data_tensors(model: ir.Model) -> list[Any]:
-    return [value for value in model.graph.initializers.values() if value.const_value.nbytes > 1024]
+    every = model.graph.initializers.values()
+    return [value for value in every if value.const_value is not None and value.const_value.nbytes > 1024]
 
 
 def _shards(values: list[Any]) -> tuple[list[int], int]:

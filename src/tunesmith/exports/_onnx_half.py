@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tunesmith.exports._onnx_graph import shape_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -27,9 +29,9 @@ def halve(model: ir.Model) -> None:
     for node in list(graph):
         wide = node not in half or _is_wide(node)
         wanted = ir.DataType.FLOAT if wide else ir.DataType.FLOAT16
-        for index, value in enumerate(node.inputs):
-            if value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16) and value.dtype != wanted:
-                node.replace_input_with(index, _as(model, value, wanted, node, casts))
+        for index, given in enumerate(node.inputs):
+            if given is not None and given.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16) and given.dtype != wanted:
+                node.replace_input_with(index, _as(model, given, wanted, node, casts))
         if node in half:
             _produce(node, wanted)
     _wide_logits(graph)
@@ -116,7 +118,7 @@ def _turned(model: ir.Model, value: ir.Value, wanted: ir.DataType) -> ir.Value:
     def turn() -> ir.TensorProtocol:
         return ir.tensor(np.clip(tensor.numpy(), -LARGEST, LARGEST).astype(wanted.numpy()), name=name)
 
-    lazy = ir.LazyTensor(turn, dtype=wanted, shape=tensor.shape, name=name)
+    lazy = ir.LazyTensor(turn, dtype=wanted, shape=shape_of(tensor), name=name)
     new = ir.Value(name=name, const_value=lazy, shape=value.shape, type=ir.TensorType(wanted))
     model.graph.register_initializer(new)
     return new

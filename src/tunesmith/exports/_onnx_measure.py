@@ -92,7 +92,7 @@ def _samples(model: PreTrainedModel, text: Text, raw_text: bool) -> list[Sample]
     width = max(map(len, prompts))
     ids = torch.tensor([(0,) * (width - len(one)) + one for one in prompts])
     mask = torch.tensor([(0,) * (width - len(one)) + (1,) * len(one) for one in prompts])
-    plain = GenerationConfig(  # type: ignore[no-untyped-call]
+    plain = GenerationConfig(
         max_new_tokens=ANSWER_TOKENS, do_sample=False, eos_token_id=sorted(text.end_ids) or None, pad_token_id=0
     )
     with torch.inference_mode():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.exports._onnx_blocks import Blocks, Layout, quantise
 from tunesmith.exports._onnx_graph import Product, add_initializer, products, put_weights
+from tunesmith.exports._onnx_trace import given
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,7 +46,7 @@ def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout
     model = put_weights(graph, store.weights, turn=False)
     model.graph.opset_imports["com.microsoft"] = 1
     n_layers = sum(1 for one in model.graph.outputs if str(one.name).endswith(".key"))
-    looked_up = {str(node.inputs[0].name): node for node in _lookups(model)}
+    looked_up = {str(given(node, 0).name): node for node in _lookups(model)}
     stored: dict[str, _Stored] = {}
     for product in list(products(model)):
         name = product.weight
@@ -102,8 +103,8 @@ def _look_up(model: ir.Model, lookup: ir.Node, stored: _Stored) -> None:
     import onnx_ir as ir
 
     layout = stored.blocks.layout
-    steps = _Steps(model, lookup, str(lookup.inputs[0].name))
-    ids = lookup.inputs[1]
+    steps = _Steps(model, lookup, str(given(lookup, 0).name))
+    ids = given(lookup, 1)
     levels = steps.add("Gather", [stored.levels, ids], ir.DataType.UINT8, axis=0)  # (B, T, blocks, bytes)
     levels = steps.add("Cast", [levels], to=ir.DataType.FLOAT)
     if layout.bits == 4:
@@ -151,7 +152,7 @@ class _Steps:
 
         return self._constant(word, np.array(values, dtype=np.int64))
 
-    def _constant(self, word: str, value: object) -> ir.Value:
+    def _constant(self, word: str, value: Any) -> ir.Value:
         import onnx_ir as ir
 
         name = f"{self.name}/{word}"

@@ -45,20 +45,22 @@ def _shapes(folder: Path) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    with no_init_weights():  # type: ignore[no-untyped-call]
+    with no_init_weights():
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     model.tie_weights()
     return model.eval()  # type: ignore[no-any-return]
 
 
 def _exported(model: PreTrainedModel) -> ir.Model:
-    from transformers.exporters import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_dynamo import register_cache_pytrees_for_model
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     inputs = _inputs(model)
     register_cache_pytrees_for_model(model)
     config = OnnxConfig(dynamic_shapes=_dynamic(inputs), optimize=False)
-    return OnnxExporter().export(model, inputs, config=config).program
+    program: ir.Model = OnnxExporter().export(model, inputs, config=config).program
+    return program
 
 
 def _inputs(model: PreTrainedModel) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _weights_as_inputs(model: ir.Model, names: set[str]) -> None:
     graph = model.graph
     weights = [value for name, value in list(graph.initializers.items()) if name in names]
     for value in weights:
-        del graph.initializers[value.name]
+        del graph.initializers[str(value.name)]
         value.const_value = None
         graph.inputs.append(value)
     model.metadata_props[WEIGHTS] = "\n".join(str(value.name) for value in weights)
@@ -134,10 +136,11 @@ def _keep_last_logits(model: ir.Model) -> None:
     minus = ir.node("Neg", [keep], name="keep/minus")
     start = ir.node("Reshape", [minus.outputs[0], constant("keep.one", 1)], name="keep/start")  # -0 is the first token
     end = constant("keep.end", np.iinfo(np.int64).max)
-    hidden = head.inputs[0]
+    hidden = given(head, 0)
     kept = ir.node("Slice", [hidden, start.outputs[0], end, axis], name="keep/slice")
     kept.outputs[0].type = hidden.type
-    kept.outputs[0].shape = ir.Shape([hidden.shape[0], None, hidden.shape[2]])
+    n_batch, _, n_width = hidden.shape or (None, None, None)
+    kept.outputs[0].shape = ir.Shape([n_batch, None, n_width])
     head.replace_input_with(0, kept.outputs[0])
     model.graph.insert_before(head, [minus, start, kept])
 
@@ -154,6 +157,14 @@ def _head(model: ir.Model) -> ir.Node:
     return node
 
 
+def given(node: ir.Node, index: int) -> ir.Value:
+    """An input that the operator cannot be without."""
+    value = node.inputs[index]
+    if value is None:
+        raise ValueError(f"{node.op_type} {node.name} has no input {index}")
+    return value
+
+
 def _name_sizes(model: ir.Model) -> None:
     """Only `batch_size` is known to Transformers.js; it takes every other name of an empty cache's size for 0."""
     import onnx_ir as ir
@@ -165,7 +176,7 @@ def _name_sizes(model: ir.Model) -> None:
         "attention_mask": ("batch_size", both),
         "logits": ("batch_size", "kept_sequence_length", None),
     }
-    renamed = {}
+    renamed: dict[str, str] = {}
     for value in (*model.graph.inputs, *model.graph.outputs):
         name = str(value.name)
         cache = name.split(".")[0]
@@ -173,8 +184,9 @@ def _name_sizes(model: ir.Model) -> None:
         wanted = ("batch_size", None, length, None) if length else names.get(name)
         if wanted is None:
             continue
-        renamed |= {str(old): word for old, word in zip(value.shape, wanted, strict=True) if word and name != "logits"}
-        value.shape = ir.Shape([word or old for word, old in zip(wanted, value.shape, strict=True)])
+        sizes = list(value.shape or ())
+        renamed |= {str(old): word for old, word in zip(sizes, wanted, strict=True) if word and name != "logits"}
+        value.shape = ir.Shape([word or old for word, old in zip(wanted, sizes, strict=True)])
     for node in model.graph:
         for value in node.outputs:
             if value.shape is not None and not value.is_graph_output():
