@@ -12,6 +12,7 @@ from tunesmith.artifact import Export, Model, Variant
 from tunesmith.errors import RuntimeFault
 from tunesmith.exports.gguf import Gguf
 from tunesmith.runtimes.llama_cpp import LlamaCpp, serving
+from tunesmith.text.example import Prompt
 from tunesmith.text.template import Text
 
 BOS_TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
@@ -71,6 +72,25 @@ def test_all_probabilities_are_given_when_all_are_asked_for(with_bos: tuple[Expo
         seen = opened.logprobs(text.prompt("the quick"), len(text.tokenizer))
     assert set(seen) == set(range(len(text.tokenizer)))
     assert sum(math.exp(value) for value in seen.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_probabilities_are_given_where_a_part_of_a_character_or_an_end_is_likeliest(
+    with_bos: tuple[Export, Text],
+) -> None:
+    import torch
+
+    from tunesmith.weights.load import load
+
+    export, text = with_bos
+    model, kinds = load(Path(text.tokenizer.name_or_path)), set()
+    with LlamaCpp().open(export, "f32", text) as opened, torch.no_grad():
+        for start in range(0, 300, 5):
+            wanted = torch.log_softmax(model(torch.tensor([[start, start + 1]])).logits[0, -1], -1)
+            likeliest = int(wanted.argmax())
+            seen = opened.logprobs(Prompt("", (start, start + 1)), 3)
+            assert seen[likeliest] == pytest.approx(wanted[likeliest].item(), abs=1e-4)
+            kinds.add("part" if "\ufffd" in text.decode([likeliest]) else "whole")
+    assert kinds == {"part", "whole"}
 
 
 def test_a_prompt_beyond_the_context_is_refused_in_words(with_bos: tuple[Export, Text]) -> None:

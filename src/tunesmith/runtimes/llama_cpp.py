@@ -201,6 +201,12 @@ class OpenedLlamaCpp:
         return [int(one) for one in reply["tokens"]]
 
     @cached_property
+    def _plain(self) -> int:
+        """A token that is a whole character."""
+        reply = self.server.ask("/tokenize", {"content": "a", "add_special": False})
+        return int(reply["tokens"][-1])
+
+    @cached_property
     def _bos(self) -> str:
         """The token that llama.cpp puts before every text, as it is written; empty where it puts none."""
         first = self._ids("")[:1]
@@ -208,7 +214,10 @@ class OpenedLlamaCpp:
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """Natural log-probabilities of the `top` likeliest next tokens, by id, before any sampling."""
-        body = {**GREEDY, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": top, "ignore_eos": True}
+        # Nothing is told of a token that ends the answer or is part of a character, so a plain one is made to be taken;
+        # the probabilities are those before that.
+        taken = {"logit_bias": [[self._plain, 1e6]]}
+        body = {**GREEDY, **taken, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": top}
         reply = self.server.ask("/completion", body)
         first = reply["completion_probabilities"][0]
         return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
