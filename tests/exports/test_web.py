@@ -222,7 +222,9 @@ def test_nothing_is_refused_where_all_is_known(learnt_model: Path) -> None:
 
 def test_what_a_browser_cannot_load_is_refused_before_training(learnt_model: Path, tmp_path: Path) -> None:
     assert codes(changed(learnt_model, tmp_path / "a", model_type="bert")) == ["export/web-unknown-architecture"]
-    assert codes(changed(learnt_model, tmp_path / "b", layer_types=["linear_attention"] * 2)) == ["export/web-cache-form"]
+    assert codes(changed(learnt_model, tmp_path / "b", layer_types=["linear_attention"] * 2)) == [
+        "export/web-cache-form"
+    ]
     assert codes(changed(learnt_model, tmp_path / "c", kv_lora_rank=64)) == ["export/web-cache-form"]
     big = changed(learnt_model, tmp_path / "d", vocab_size=256_000, hidden_size=4096)
     assert codes(big, dtypes=("fp32",)) == ["export/web-too-big"]

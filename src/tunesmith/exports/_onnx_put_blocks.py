@@ -39,26 +39,29 @@ class _Stored:
     zeros: ir.Value | None
 
 
-def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout]) -> ir.Model:
-    """The graph with each matrix in the layout that `layout_of` names for its weight, given the number of layers."""
+def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout], *, unfold: bool = False) -> ir.Model:
+    """The graph with each matrix in the layout that `layout_of` names for its weight, given the number of layers.
+
+    Products read the blocks as they are; with `unfold`, plain operations make float32 matrices of them, once, when the
+    file is loaded: WebAssembly would make them anew for every token.
+    """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     model = put_weights(graph, store.weights, turn=False)
     model.graph.opset_imports["com.microsoft"] = 1
     n_layers = sum(1 for one in model.graph.outputs if str(one.name).endswith(".key"))
-    looked_up = {str(given(node, 0).name): node for node in _lookups(model)}
+    looked_up = dict(_lookups(model))
     stored: dict[str, _Stored] = {}
     for product in list(products(model)):
         name = product.weight
         layout = layout_of(name, n_layers)
         stored[name] = _store(model, name, store.blocks(name, _even(layout) if name in looked_up else layout))
-        _multiply(model, product, stored[name])
+        (_unfold if unfold else _multiply)(model, product, stored[name])
     for name, node in looked_up.items():
         layout = _even(layout_of(name, n_layers))
         if store.weights[name].shape[1] % layout.block:
             continue
-        one = stored.get(name) or _store(model, name, store.blocks(name, layout))
-        _look_up(model, node, one)
+        _look_up(model, node, name, stored.get(name) or _store(model, name, store.blocks(name, layout)))
     RemoveUnusedNodesPass()(model)
     return model
 
@@ -91,14 +94,43 @@ def _multiply(model: ir.Model, product: Product, stored: _Stored) -> None:
     _replace(model, product.node, node.outputs[0])
 
 
-def _lookups(model: ir.Model) -> Iterator[ir.Node]:
-    """The embeddings: rows of a float matrix, found by token id."""
+def _unfold(model: ir.Model, product: Product, stored: _Stored) -> None:
+    """The matrix (K, N) from its blocks; no input of the model is needed for it, so the runtime does it as it loads."""
+    import onnx_ir as ir
+
+    assert stored.zeros is None
+    layout, n_columns = stored.blocks.layout, stored.blocks.shape[1]
+    steps = _Steps(model, product.node, f"{product.weight}/unfolded")
+    levels = steps.add("Cast", [stored.levels], to=ir.DataType.FLOAT)  # (N, blocks, bytes)
+    if layout.bits == 4:
+        levels = _both_halves(steps, levels, [0, 0, -1])
+    rows = steps.add("Reshape", [_scaled(steps, levels, stored.scales, layout), steps.whole("rows", [0, -1])])
+    if n_columns % layout.block:
+        ends = [steps.whole("start", [0]), steps.whole("end", [n_columns]), steps.whole("axis", [1])]
+        rows = steps.add("Slice", [rows, *ends])
+    matrix = ir.node("Transpose", [rows], {"perm": [1, 0]}, name=f"{steps.name}/turned")
+    matrix.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    model.graph.insert_before(product.node, matrix)
+    product.node.replace_input_with(1, matrix.outputs[0])
+
+
+def _scaled(steps: _Steps, levels: ir.Value, scales: ir.Value, layout: Layout) -> ir.Value:
+    """Weights from levels and the scale of their block."""
+    centred = steps.add("Sub", [levels, steps.number("middle", 2.0 ** (layout.bits - 1))])
+    return steps.add("Mul", [centred, steps.add("Unsqueeze", [scales, steps.whole("last", [-1])])])
+
+
+def _lookups(model: ir.Model) -> Iterator[tuple[str, ir.Node]]:
+    """The embeddings, rows of a float matrix found by token id, by the name of their weight."""
     for node in model.graph:
-        if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].name == "input_ids":
-            yield node
+        if node.op_type != "Gather":
+            continue
+        table, ids = node.inputs[:2]
+        if table is not None and ids is not None and ids.name == "input_ids":
+            yield str(table.name), node
 
 
-def _look_up(model: ir.Model, lookup: ir.Node, stored: _Stored) -> None:
+def _look_up(model: ir.Model, lookup: ir.Node, name: str, stored: _Stored) -> None:
     """Rows of the table by plain operations: the WebAssembly that can use a GPU has no GatherBlockQuantized."""
     import onnx_ir as ir
 
@@ -108,22 +140,19 @@ def _look_up(model: ir.Model, lookup: ir.Node, stored: _Stored) -> None:
     levels = steps.add("Gather", [stored.levels, ids], ir.DataType.UINT8, axis=0)  # (B, T, blocks, bytes)
     levels = steps.add("Cast", [levels], to=ir.DataType.FLOAT)
     if layout.bits == 4:
-        levels = _both_halves(steps, levels)
-    centred = steps.add("Sub", [levels, steps.number("middle", 2.0 ** (layout.bits - 1))])
-    scales = steps.add("Gather", [stored.scales, ids], axis=0)
-    scales = steps.add("Unsqueeze", [scales, steps.whole("last", [-1])])
-    weights = steps.add("Mul", [centred, scales])
+        levels = _both_halves(steps, levels, [0, 0, 0, -1])
+    weights = _scaled(steps, levels, steps.add("Gather", [stored.scales, ids], axis=0), layout)
     _replace(model, lookup, steps.add("Reshape", [weights, steps.whole("rows", [0, 0, -1])]))
 
 
-def _both_halves(steps: _Steps, packed: ir.Value) -> ir.Value:
+def _both_halves(steps: _Steps, packed: ir.Value, shape: list[int]) -> ir.Value:
     """Two levels of a byte side by side, the low half first."""
     shifted = steps.add("Mul", [packed, steps.number("sixteenth", 1 / 16)])
     high = steps.add("Floor", [shifted])
     low = steps.add("Sub", [packed, steps.add("Mul", [high, steps.number("sixteen", 16.0)])])
     last = steps.whole("last", [-1])
     pair = [steps.add("Unsqueeze", [half, last]) for half in (low, high)]
-    return steps.add("Reshape", [steps.add("Concat", pair, axis=-1), steps.whole("levels", [0, 0, 0, -1])])
+    return steps.add("Reshape", [steps.add("Concat", pair, axis=-1), steps.whole("levels", shape)])
 
 
 class _Steps:

@@ -30,6 +30,8 @@ class Plan:
     finer: Sequence[str] = ()
     outer: bool = False
     """Whether the first and the last layer are finer too."""
+    unfold: bool = False
+    """Whether the matrices are unfolded to float32 when the file is loaded."""
 
     def layout(self, weight: str, n_layers: int) -> Layout:
         """The layout of one weight."""
@@ -48,7 +50,7 @@ PLANS: Mapping[int, Sequence[Plan]] = {
         Plan("the same, with v_proj and both outer layers", FOUR_ZERO, (*HEAD, "down_proj", "v_proj"), outer=True),
         Plan("4 bits for gate_proj and up_proj alone", FOUR_ZERO, (*HEAD, "down_proj", "att"), outer=True),
     ),
-    8: (Plan("8 bits", EIGHT),),
+    8: (Plan("8 bits", EIGHT, unfold=True),),
 }
 
 
@@ -92,7 +94,7 @@ def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> C
             for index, plan in enumerate(plans):
                 beside = Path(folder) / str(index) / path.name
                 beside.parent.mkdir()
-                model = put_blocks(graph, store, plan.layout)
+                model = put_blocks(graph, store, plan.layout, unfold=plan.unfold)
                 if dtype.endswith("f16"):
                     halve(model)
                 n_data_files = save(model, beside)

@@ -13,7 +13,16 @@ from tunesmith.errors import ExportError, Fault
 from tunesmith.web import packages
 from tunesmith.weights.facts import BaseFacts
 
-PAGE = ("index.html", "page.js", "page.css", "worker.js", "answer.mjs", "package.json", "package-lock.json")
+PAGE = (
+    "README.md",
+    "index.html",
+    "page.js",
+    "page.css",
+    "worker.js",
+    "answer.mjs",
+    "package.json",
+    "package-lock.json",
+)
 LIBRARY = "@huggingface/transformers/dist/transformers.min.js"
 RUNTIME = ("ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 LICENCES = {
@@ -52,6 +61,8 @@ def put_config(model: Path, into: Path, data_files: Mapping[str, int], dtypes: S
     """config.json with what Transformers.js needs to know: the data files of each graph, and which dtype to take."""
     config = _read(model / "config.json")
     settings: dict[str, Any] = {"dtype": dtypes[0]}
+    if "q8" in dtypes:
+        settings["device_config"] = {"wasm": {"dtype": "q8"}}  # in WebAssembly q4 is several times slower
     chunks = {name: count for name, count in data_files.items() if count}
     if chunks:
         settings["use_external_data_format"] = chunks

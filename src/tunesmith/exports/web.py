@@ -44,8 +44,8 @@ class Web(Part):
     needs: ClassVar[tuple[str, ...]] = ()
     runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "transformers_js")
 
-    dtypes: tuple[Dtype, ...] = Field(default=("q4",), min_length=1)
-    """Forms of the weights, one set of files each. The page takes the first that the browser can compute in."""
+    dtypes: tuple[Dtype, ...] = Field(default=("q4", "q8"), min_length=1)
+    """Forms of the weights, one set of files each. The page takes one: q4 on a GPU, q8 on the processor."""
     title: str = ""
     """Text: the name on the page; the folder's name when empty."""
     system: str = ""

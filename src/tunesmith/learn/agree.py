@@ -27,5 +27,8 @@ def logprobs(model: nn.Module, asked: Sequence[tuple[int, ...]]) -> list[Tensor]
 
 
 def gap(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """The largest difference between two answers, in nats."""
-    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+    """The largest difference between two answers: in nats, and beyond a nat as a share of the log-probability.
+
+    Logits are rounded in proportion to their size, so a token at -40 nats is forty times less sure than one at -1.
+    """
+    return max(float(((a - b).abs() / b.abs().clamp(min=1)).max()) for a, b in zip(one, other, strict=True))

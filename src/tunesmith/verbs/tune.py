@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tunesmith.learn.loop import Learnt
     from tunesmith.learn.settings import Settings
 
-SAME = 1e-4  # nats: the largest gap between the adapter's answers and those of the weights it came to rest in
-MOVED = 1e-6  # nats: less than this is no change at all
+SAME = 1e-4  # the largest gap between the adapter's answers and those of the weights it came to rest in
+MOVED = 1e-6  # less than this is no change at all
 SETTLED = "settled.json"
 
 
@@ -236,11 +236,13 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
 def _accept(gap: float, moved: float, folder: Path) -> None:
     faults = []
     if not gap <= SAME:
-        what = f"the weights at rest answer otherwise than the trained model: {gap:.1e} nats, and {SAME:.0e} is allowed"
+        what = (
+            f"the weights at rest answer otherwise than the trained model: {gap:.1e} apart, and {SAME:.0e} is allowed"
+        )
         fix = "report it with the recipe; the adapter and the last checkpoint are kept"
         faults.append(Fault("learn/settled-otherwise", what, fix=fix, file=str(folder)))
     if not moved > MOVED:
-        what = f"the tuned model answers as its base does ({moved:.1e} nats apart): nothing was learnt"
+        what = f"the tuned model answers as its base does ({moved:.1e} apart): nothing was learnt"
         fix = "raise run.learning_rate or run.epochs, and begin anew with --fresh"
         faults.append(Fault("learn/nothing-learnt", what, fix=fix, file=str(folder)))
     if faults:

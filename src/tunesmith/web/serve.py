@@ -39,6 +39,11 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection in the middle is no error."""
+
+
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of a folder on 127.0.0.1; port 0 takes a free one, found in `server_port`. It does not run yet.
 
@@ -51,7 +56,7 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
             Fault("web/no-page", what, fix="make it with: tunesmith export RUN --to web", file=str(folder))
         )
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, directory=str(folder)))
+        return _Server((LOOPBACK, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         what = f"port {port} cannot be used: {error.strerror}"
         raise RuntimeFault(Fault("web/port-in-use", what, fix="name another port, or 0 for a free one")) from None

@@ -27,11 +27,17 @@ async function device() {
   return adapter ? { name: "webgpu", half: adapter.features.has("shader-f16") } : { name: "wasm", half: false };
 }
 
-/** The dtype to take: half precision where the GPU has it, else the first that needs none. */
+// WebAssembly has no product for blocks of 4 bits: it would make a float matrix of them for every token.
+const BEST = {
+  half: ["q4f16", "q4", "fp16", "q8", "fp32"],
+  whole: ["q4", "q8", "fp32"],
+  wasm: ["q8", "fp32", "q4", "fp16", "q4f16"],
+};
+
+/** The best dtype for the device, of those that are here. */
 function choose(variants, on) {
-  const halves = variants.filter((one) => one.dtype.endsWith("16"));
-  const whole = variants.filter((one) => !one.dtype.endsWith("16"));
-  const found = (on.half ? [...halves, ...whole] : whole)[0];
+  const order = BEST[on.name === "wasm" ? "wasm" : on.half ? "half" : "whole"];
+  const found = order.map((dtype) => variants.find((one) => one.dtype === dtype)).find(Boolean);
   if (!found) throw new Error("these weights need a GPU with half precision (WebGPU with shader-f16); this browser has none");
   return found;
 }
