@@ -134,6 +134,15 @@ def test_a_question_that_is_offered_is_asked_with_a_click(page: Page) -> None:
     assert page.tab.locator(".turn.model .words").inner_text() == ANSWERS["Say hello."]
 
 
+def test_on_the_processor_it_takes_the_dtype_that_is_fast_there(page: Page) -> None:
+    page.load()
+    facts = page.tab.locator("#facts li").all_inner_texts()
+    assert facts[:2] == ["WebAssembly", "q8"]
+    page.load("?dtype=q4")
+    assert page.tab.locator("#facts li").all_inner_texts()[1] == "q4"
+    assert page.ask("Say hello.") == ANSWERS["Say hello."]
+
+
 def test_stop_ends_an_answer(page: Page, learnt_web: Export) -> None:
     about = json.loads((learnt_web.folder / "page.json").read_text())
     assert about["chat"]
@@ -168,10 +177,10 @@ def test_weights_that_are_gone_are_said_aloud(browser: Any, learnt_web: Export, 
 
     folder = tmp_path / "export"
     shutil.copytree(learnt_web.folder, folder)
-    (folder / "model/onnx/model_q4.onnx").unlink()
+    (folder / "model/onnx/model_quantized.onnx").unlink()
     with serving(folder) as url:
         page = Page(browser, url)
         page.tab.goto(url)
         page.tab.wait_for_selector("#fault:visible", timeout=LOAD_MS)
-        assert "model_q4.onnx" in page.tab.locator("#fault").inner_text()
+        assert "model_quantized.onnx" in page.tab.locator("#fault").inner_text()
         page.tab.close()
