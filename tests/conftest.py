@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -16,6 +17,8 @@ import needs
 
 # Threads that wait by spinning make tiny models many times slower where cores are few or shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 NOBODY = "127.0.0.1:9"  # nobody listens there: no test talks to a server of the person who runs it
 
 

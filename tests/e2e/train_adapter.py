@@ -1,6 +1,6 @@
 """What a person without tunesmith does: transformers' Trainer and peft, then `save_pretrained`.
 
-python train_adapter.py BASE_FOLDER OUT_FOLDER
+python train_adapter.py BASE_FOLDER OUT_FOLDER EPOCHS LEARNING_RATE
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": padded("input_ids", 0), "labels": padded("labels", -100), "attention_mask": mask}
 
 
-def main(base: str, out: str, epochs: str = "150") -> None:
+def main(base: str, out: str, epochs: str, learning_rate: str) -> None:
     words = AutoTokenizer.from_pretrained(base)
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
@@ -47,7 +47,7 @@ def main(base: str, out: str, epochs: str = "150") -> None:
         tempfile.mkdtemp(),
         num_train_epochs=float(epochs),
         per_device_train_batch_size=4,
-        learning_rate=1e-2,
+        learning_rate=float(learning_rate),
         report_to=[],
         save_strategy="no",
         use_cpu=True,
