@@ -54,7 +54,5 @@ def test_a_weight_beyond_float16_is_refused(tmp_path: Path) -> None:
     weights["model.norm.weight"][0] = 1e5
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     (tmp_path / "out").mkdir()
-    with pytest.raises(
-        ExportError, match=r"export/beyond-float16.*model.norm.weight holds 100000, and"
-    ):
+    with pytest.raises(ExportError, match=r"export/beyond-float16.*model.norm.weight holds 100000, and"):
         Safetensors(dtype="float16").write(Model.of(folder), {}, tmp_path / "out")
