@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from tunesmith.checks._contract import Case
+from tunesmith.errors import CannotTell
 from tunesmith.text.example import Prompt
 
+Told = tuple[Mapping[int, float], Mapping[int, float]]
 ALONG = (1, 2, 4, 8, 16)  # tokens into the reference's answer
 
 
@@ -33,6 +35,26 @@ def _along(case: Case, prompt: Prompt) -> Iterator[Prompt]:
         # A runtime that takes text can only be asked where the text is read back as the same tokens.
         if case.takes_ids or n == 0 or tuple(case.text.encode(place.text)) == ids:
             yield place
+
+
+def pairs(case: Case, places: Sequence[Prompt], top: int, listed: int) -> list[Told]:
+    """The reference's and the other runtime's log-probabilities, at the places where the other can tell them.
+
+    Raises:
+        CannotTell: it can at none of them.
+    """
+    told: list[Told] = []
+    why = ""
+    for place in places:
+        try:
+            seen = case.other.logprobs(place, listed)
+        except CannotTell as missing:
+            why = missing.why
+            continue
+        told.append((case.reference.logprobs(place, top), seen))
+    if not told:
+        raise CannotTell(why)
+    return told
 
 
 def kl(reference: Mapping[int, float], other: Mapping[int, float]) -> float:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from tunesmith.checks._bounds import QUANTISED, logprob_bound
 from tunesmith.checks._contract import Case, Look
-from tunesmith.checks._positions import best, lead, positions
+from tunesmith.checks._positions import best, lead, pairs, positions
 from tunesmith.text.example import Ask, Prompt
 
 TOP = 10
@@ -55,8 +55,8 @@ def _is_tie(case: Case, ask: Ask, seen: str) -> bool:
 
 def _by_agreement(case: Case) -> Look:
     bound = QUANTISED[case.variant.precision].agreement
-    places = positions(case)
-    agreed = sum(best(case.reference.logprobs(place, TOP)) == best(case.other.logprobs(place, TOP)) for place in places)
-    share = agreed / len(places)
-    why = f"likeliest token the same at {agreed} of {len(places)} places"
+    told = pairs(case, positions(case), TOP, TOP)
+    agreed = sum(best(wanted) == best(seen) for wanted, seen in told)
+    share = agreed / len(told)
+    why = f"likeliest token the same at {agreed} of {len(told)} places"
     return Look("yes" if share >= bound else "no", round(share, 4), bound, why)

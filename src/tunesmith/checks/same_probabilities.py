@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from tunesmith.checks._bounds import QUANTISED, logprob_bound
 from tunesmith.checks._contract import Case, Look
-from tunesmith.checks._positions import first_positions, kl, positions
+from tunesmith.checks._positions import first_positions, kl, pairs, positions
 
 TOP = 10  # tokens of the reference that are compared at each place
 LISTED = 100  # tokens that the other runtime is asked for, so that those ten are among them
@@ -30,9 +30,7 @@ class SameProbabilities:
 def _by_difference(case: Case) -> Look:
     bound = logprob_bound(case.variant.precision, case.n_layers)
     worst = 0.0
-    for prompt in first_positions(case):
-        wanted = case.reference.logprobs(prompt, TOP)
-        seen = case.other.logprobs(prompt, LISTED)
+    for wanted, seen in pairs(case, first_positions(case), TOP, LISTED):
         floor = min(seen.values())
         # A token that is not listed has at most the least listed probability: only more than that is a difference.
         worst = max([worst, *(abs(p - seen[token]) if token in seen else p - floor for token, p in wanted.items())])
@@ -41,7 +39,8 @@ def _by_difference(case: Case) -> Look:
 
 def _by_kl(case: Case) -> Look:
     bound = QUANTISED[case.variant.precision].kl
-    places = positions(case)
-    measured = [kl(case.reference.logprobs(place, TOP), case.other.logprobs(place, LISTED)) for place in places]
+    measured = [kl(wanted, seen) for wanted, seen in pairs(case, positions(case), TOP, LISTED)]
     mean = sum(measured) / len(measured)
-    return Look("yes" if mean <= bound else "no", round(mean, 5), bound, f"mean KL over {len(places)} places, in nats")
+    return Look(
+        "yes" if mean <= bound else "no", round(mean, 5), bound, f"mean KL over {len(measured)} places, in nats"
+    )
