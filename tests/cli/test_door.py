@@ -16,7 +16,7 @@ import pytest
 from tunesmith import say
 from tunesmith.cli import main
 from tunesmith.cli.front import VERBS
-from tunesmith.errors import CannotTell, Fault, LearnError
+from tunesmith.errors import CannotTell, Fault, Interrupted
 
 TUNESMITH = [sys.executable, "-m", "tunesmith"]
 Capture = pytest.CaptureFixture[str]
@@ -143,9 +143,7 @@ def test_ctrl_c_ends_with_130_and_a_kind_line(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_ctrl_c_that_a_room_explained_ends_with_130_too(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    error = LearnError(Fault("learn/interrupted", "stopped at step 3", "go on with --resume"))
-    error.__context__ = KeyboardInterrupt()
-    failing(monkeypatch, error)
+    failing(monkeypatch, Interrupted(Fault("learn/interrupted", "stopped at step 3", "go on with --resume")))
     assert main(["list"]) == 130
     assert "error[learn/interrupted]" in capsys.readouterr().err
 

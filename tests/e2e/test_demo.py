@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from browsing import Page, chromium
 from needs import OllamaServer, need_node, smollm2
+from tunesmith.web.serve import serving
 
 
 def tunesmith(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -39,6 +41,16 @@ def test_the_demo_goes_from_data_to_checked_exports_and_keeps_them(tmp_path: Pat
     again = json.loads(tunesmith("demo", "--json", cwd=tmp_path).stdout)
     assert {one["state"] for one in again["stages"]} == {"kept"}
     assert again["samples"] == tree["samples"]
+    _its_page_answers(tmp_path / tree["exports"]["web"]["path"], tree["samples"][0]["prompt"])
+
+
+def _its_page_answers(folder: Path, question: str) -> None:
+    """With JSON, as it was taught: in Chromium the processor computes, with the q8 file."""
+    with serving(folder) as url, chromium() as browser:
+        page = Page(browser, url)
+        page.load()
+        assert set(json.loads(page.ask(question))) == {"items", "to_go"}
+        assert (page.faults, page.outside()) == ([], [])
 
 
 def _test_rows() -> Path:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from needs import OllamaServer, need_node, smollm2
 from tiny.learnt import ANSWERS, save_learnt
 from tunesmith.errors import ArtifactError, RuntimeFault
+from tunesmith.exports.gguf import Gguf
+from tunesmith.exports.web import Web
 from tunesmith.machine import Machine
 from tunesmith.verbs.chat import chat
 from tunesmith.verbs.check import check
@@ -19,11 +22,18 @@ from tunesmith.verbs.export import export, refusals, wanted
 from tunesmith.weights.facts import BaseFacts
 
 SCRIPT = Path(__file__).with_name("train_adapter.py")
+ALL = {"llama_cpp", "ollama", "onnxruntime", "transformers_js"}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_learnt(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def real_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on the real model: quantised files of a model of a few thousand weights say nothing."""
+    return _trained(smollm2(), tmp_path_factory.mktemp("real"), epochs="30", rate="2e-3")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +45,23 @@ def _trained(base: Path, folder: Path, *, epochs: str, rate: str) -> Path:
     out = folder / "lora-out"
     subprocess.run([sys.executable, SCRIPT, base, out, epochs, rate], check=True, capture_output=True, timeout=900)
     return out
+
+
+@pytest.mark.slow
+def test_an_adapter_of_trainer_and_peft_reaches_every_runtime(
+    real_adapter: Path, tmp_path: Path, ollama_server: OllamaServer
+) -> None:
+    need_node()
+    into = tmp_path / "run"
+    made = export(real_adapter, to=[Gguf(types=("q8_0",)), "ollama", Web(dtypes=("q8",))], into=into)
+    assert list(made) == ["gguf", "ollama", "web"]
+    checked = check(real_adapter, into=into)
+    assert [one for one in checked.findings if one.verdict != "yes"] == []
+    assert {one.runtime for one in checked.findings} == ALL
+    for runtime in ("torch", "llama_cpp", "ollama", "transformers_js"):
+        with chat(real_adapter, runtime=runtime, into=into) as model:
+            answer = model.answer([{"role": "user", "content": "What is the capital of Spain?"}], 20)
+        assert (answer.text.strip(), answer.stopped) == ("Madrid.", True), runtime
 
 
 def test_a_model_folder_is_exported_and_a_second_call_keeps_it(base: Path, tmp_path: Path) -> None:

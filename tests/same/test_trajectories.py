@@ -121,7 +121,7 @@ try:
     run(Path({base!r}), Path({folder!r}), epochs=4.0, steps=16, checkpoint_minutes={minutes})
 except LearnError as error:
     print(json.dumps([vars(one) for one in error.faults]))
-    sys.exit(1)
+    sys.exit(error.exit_code)
 """
 
 
@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(base: Path, tmp_path: 
     wait_for_step(process, folder, 2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     (fault,) = json.loads(out)
     assert fault["code"] == "learn/interrupted"
     assert "--resume" in fault["fix"]

@@ -10,56 +10,18 @@ from typing import Any
 import pytest
 
 import needs
+from browsing import LOAD_MS, Page, chromium
 from tiny.learnt import ANSWERS
 from tunesmith.artifact import Export
 from tunesmith.web.serve import serving
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = '<img src=x onerror="document.title=\'broken\'"> <script>document.title="broken"</script>'
-LOAD_MS = 120_000
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = needs.need_chromium()
-    api = pytest.importorskip("playwright.sync_api", reason='playwright is missing; to get it, pip install -e ".[dev]"')
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(path), args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
-
-
-class Page:
-    """A page that is open, and all that it asked for."""
-
-    def __init__(self, browser: Any, url: str) -> None:
-        self.url = url
-        self.tab = browser.new_page(viewport={"width": 900, "height": 760})
-        self.asked: list[str] = []
-        self.faults: list[str] = []
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.tab.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-
-    def load(self, query: str = "") -> None:
-        self.tab.goto(self.url + query)
-        self.tab.wait_for_selector("body[data-ready]", timeout=LOAD_MS)
-
-    def ask(self, text: str) -> str:
-        self.tab.fill("#text", text)
-        self.tab.keyboard.press("Enter")
-        self.tab.wait_for_selector(".turn.model:last-child:not(.writing)", timeout=LOAD_MS)
-        return str(self.tab.locator(".turn.model .words").last.inner_text())
-
-    def outside(self) -> list[str]:
-        own = (self.url, f"blob:{self.url[:-1]}", "data:")
-        return [url for url in self.asked if not url.startswith(own)]
 
 
 @pytest.fixture

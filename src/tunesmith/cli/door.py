@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tunesmith import rooms, say
 from tunesmith.cli import errors, front
-from tunesmith.errors import Fault
+from tunesmith.errors import Fault, Interrupted
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _page(words: list[str], talk: Talk) -> int:
         return code
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped. What is finished is kept: type the same command to go on.\n")
-        return errors.INTERRUPTED
+        return Interrupted.exit_code
     except BrokenPipeError:
         _close_stdout()
         return code

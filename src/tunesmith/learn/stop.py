@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith import say
-from tunesmith.errors import Fault, LearnError
+from tunesmith.errors import Fault, Interrupted
 
 
 @contextmanager
@@ -34,9 +34,9 @@ def asked_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def interrupted(run: Path, step: int, steps: int) -> LearnError:
+def interrupted(run: Path, step: int, steps: int) -> Interrupted:
     """What is said to the person who stopped it."""
-    return LearnError(
+    return Interrupted(
         Fault(
             "learn/interrupted",
             f"stopped after step {step} of {steps}; a checkpoint is saved",

@@ -1,0 +1,59 @@
+"""A real browser, and the web export's page in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import needs
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LOAD_MS = 300_000
+SIZE: Mapping[str, int] = {"width": 900, "height": 760}
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The system's Chromium; skips where it or playwright is missing."""
+    path = needs.need_chromium()
+    api = pytest.importorskip("playwright.sync_api", reason='playwright is missing; to get it, pip install -e ".[dev]"')
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(path), args=FLAGS)
+        yield running
+        running.close()
+
+
+class Page:
+    """A page that is open, and all that it asked for."""
+
+    def __init__(self, browser: Any, url: str, size: Mapping[str, int] = SIZE, scale: float = 1.0) -> None:
+        self.url = url
+        self.tab = browser.new_page(viewport=dict(size), device_scale_factor=scale)
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.tab.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+
+    def load(self, query: str = "") -> None:
+        self.tab.goto(self.url + query)
+        self.tab.wait_for_selector("body[data-ready]", timeout=LOAD_MS)
+
+    def ask(self, text: str) -> str:
+        self.tab.fill("#text", text)
+        self.tab.keyboard.press("Enter")
+        self.tab.wait_for_selector(".turn.model:last-child:not(.writing)", timeout=LOAD_MS)
+        return str(self.tab.locator(".turn.model .words").last.inner_text())
+
+    def outside(self) -> list[str]:
+        own = (self.url, f"blob:{self.url[:-1]}", "data:")
+        return [url for url in self.asked if not url.startswith(own)]
