@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -218,6 +220,14 @@ def test_a_tokenizer_that_adds_blanks_keeps_the_border_too(name: str, answer: st
     assert tokens.ids[: len(prompt)] == prompt
     assert tokens.weights == (0.0,) * len(prompt) + (1.0,) * (len(tokens.ids) - len(prompt))
     assert text.spell(tokens.ids) == text.spell(text.encode(whole))
+
+
+def test_a_fixed_day_is_written_where_the_template_writes_today() -> None:
+    text = TEXTS["dated"]
+    ask = [{"role": "user", "content": "ask"}]
+    fixed = Text(text.tokenizer, text.end_ids, date(1999, 2, 3))
+    assert "Today: 03 Feb 1999<|im_end|>" in fixed.render(ask)
+    assert fixed.render(ask).replace("03 Feb 1999", f"{date.today():%d %b %Y}") == text.render(ask)
 
 
 def test_the_end_that_the_template_writes_ends_an_answer_whatever_the_base_calls_its_end() -> None:

@@ -105,6 +105,11 @@ COLON = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 COLON_SPACE = COLON.replace("{{ 'ASSISTANT:' }}", "{{ 'ASSISTANT: ' }}")
+DATED = (
+    "{%- if not date_string is defined -%}{%- if strftime_now is defined -%}"
+    "{%- set date_string = strftime_now(\"%d %b %Y\") -%}{%- else -%}{%- set date_string = '26 Jul 2024' -%}{%- endif -%}"
+    "{%- endif -%}{{- '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' -}}" + CHATML
+)
 NO_END = (
     "{% for m in messages %}{{ '### ' + m['role'] + '\n' + m['content'] + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
@@ -180,6 +185,7 @@ FAMILIES = {
     ),
     "colon": Family(COLON, (), "</s>", lambda words: " " + words + "</s>"),
     "colon, space": Family(COLON_SPACE, (), "</s>", _ends("</s>"), rewrites=True),  # a blank melts into the answer
+    "dated": Family(DATED, IM, "<|im_end|>", _ends("<|im_end|>")),
     "no end": Family(NO_END, (), "</s>", lambda words: words.rstrip() + "</s>", rewrites=True),
 }
 

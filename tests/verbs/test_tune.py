@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tiny.families import DATED
 from tiny.models import save
 from tiny.rows import write_chats
 from tunesmith import files
@@ -158,6 +160,29 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_model(
     resumed = tune(recipe(base), into=Path("broken"), resume=True)
     assert resumed.manifest is not None
     assert learnt(resumed) == learnt(straight)
+
+
+def test_a_run_whose_template_writes_the_date_goes_on_after_midnight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import chat_template_utils
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Tomorrow:
+            return cls(2099, 1, 1)
+
+        @classmethod
+        def today(cls) -> Tomorrow:
+            return cls.now()
+
+    base = save(tmp_path / "dated", template=DATED, initializer_range=0.15)
+    straight = tune(recipe(base), into=Path("straight"))
+    break_off(base, Path("broken"), "tunesmith.learn.loop._ended", monkeypatch)
+    monkeypatch.setattr("tunesmith.verbs._ready.date", Tomorrow)
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    assert learnt(tune(recipe(base), into=Path("broken"), resume=True)) == learnt(straight)
+    assert learnt(tune(recipe(base), into=Path("later"))) != learnt(straight)
 
 
 def test_an_unfinished_run_is_neither_lost_nor_silently_gone_on_with(

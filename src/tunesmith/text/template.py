@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ from tunesmith.text.example import Ask, Message, Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NOW = re.compile(r"""strftime_now\(\s*(["'])(.+?)\1\s*\)""")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -22,15 +26,17 @@ class Text:
     tokenizer: PreTrainedTokenizerBase
     end_ids: frozenset[int]
     """Tokens that end an answer: the tokenizer's own, those of generation_config.json, and the template's."""
+    day: date | None = None
+    """What a template that writes the date takes for today; None: today, as every runtime does."""
 
     @classmethod
-    def read(cls, folder: Path) -> Text:
+    def read(cls, folder: Path, day: date | None = None) -> Text:
         """The text of a model folder; no weight is read."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder)
         own = cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
-        return cls(tokenizer, own.end_ids | own.turn_end_ids())
+        return cls(tokenizer, own.end_ids | own.turn_end_ids(), day)
 
     @property
     def has_template(self) -> bool:
@@ -45,10 +51,19 @@ class Text:
             self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
                 tools=[dict(tool) for tool in tools] or None,
+                chat_template=self._dated(bool(tools)),
                 add_generation_prompt=prompt,
                 tokenize=False,
             )
         )
+
+    def _dated(self, with_tools: bool) -> str | None:
+        """The template with the day written in; None where the tokenizer's own will do."""
+        if self.day is None or not self.has_template:
+            return None
+        day = self.day
+        template = self.tokenizer.get_chat_template(tools=[{}] if with_tools else None)
+        return NOW.sub(lambda call: json.dumps(day.strftime(call[2])), template)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a rendered text: marks such as `<|im_end|>` are read as their token, none is added."""

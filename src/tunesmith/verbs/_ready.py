@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ class Ready:
 
     recipe: Recipe
     machine: Machine
+    day: date  # that a template which writes today's date writes
     refusals: list[Fault] = field(default_factory=list)
     values: list[Chosen] = field(default_factory=list)
     facts: BaseFacts | None = None
@@ -52,7 +55,7 @@ class Ready:
 
 def make_ready(recipe: Recipe, folder: Path) -> Ready:
     """Everything a plan and a run need to know, in the order in which it can be known; `folder` is the run's."""
-    ready = Ready(recipe, Machine.look(folder))
+    ready = Ready(recipe, Machine.look(folder), _day(folder))
     text = _base(ready)
     examples = _examples(ready)
     if ready.facts is None:
@@ -66,6 +69,14 @@ def make_ready(recipe: Recipe, folder: Path) -> Ready:
     return ready
 
 
+def _day(folder: Path) -> date:
+    """Today; in the folder of a run, the day of its plan: what goes on after midnight goes on with the same rows."""
+    try:
+        return date.fromisoformat(json.loads((folder / "plan.json").read_text(encoding="utf-8"))["day"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return date.today()
+
+
 def _base(ready: Ready) -> Text | None:
     """Facts and text of the base."""
     from tunesmith.sources._find import source_of
@@ -76,7 +87,7 @@ def _base(ready: Ready) -> Text | None:
         ready.refusals += error.faults
         return None
     try:
-        return Text.read(ready.facts.folder)
+        return Text.read(ready.facts.folder, ready.day)
     except (OSError, ValueError, KeyError, ImportError) as error:
         what = f"the tokenizer of {ready.recipe.base} cannot be read: {_first_line(error)}"
         fix = "put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside config.json"

@@ -47,6 +47,7 @@ class Plan:
             "refusals": [fault.as_json() for fault in self.refusals],
             "delivers": {name: asdict(delivery) for name, delivery in self.delivers.items()},
             "folder": str(self.folder),
+            "day": self.ready.day.isoformat(),
             "settings": asdict(settings) if settings else None,
         }
 
