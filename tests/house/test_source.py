@@ -71,6 +71,21 @@ def test_every_module_puts_off_its_annotations_but_those_the_command_line_reads(
     assert wrong == []
 
 
+def test_no_code_that_comes_with_a_model_is_run() -> None:
+    """Where this is not said, transformers asks on the terminal, and runs it on a y."""
+    unsaid, n_seen = [], 0
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in ("from_pretrained", "from_config") and ast.unparse(node.func.value).startswith("Auto"):
+                n_seen += 1
+                if "trust_remote_code=False" not in ast.unparse(node):
+                    unsaid.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert n_seen >= 10
+    assert unsaid == []
+
+
 def test_the_floors_are_kept() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     if not program.is_file():

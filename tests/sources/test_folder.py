@@ -71,6 +71,19 @@ def test_a_type_that_transformers_does_not_know(model: Path) -> None:
     assert codes(model) == ["source/remote-code"]
 
 
+def test_a_tokenizer_with_code_of_its_own_is_refused_and_the_code_is_not_run(model: Path) -> None:
+    (model / "words.py").write_text("raise SystemExit('foreign code ran')")
+    file = model / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({**told, "tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["words.Mine", None]}})
+    )
+    assert codes(model) == ["source/remote-code"]
+    file.write_text(json.dumps(told))
+    configure(model, auto_map={"AutoTokenizer": "words.Mine"})
+    assert codes(model) == ["source/remote-code"]
+
+
 def test_a_known_type_with_code_beside_it_is_taken_without_the_code(model: Path) -> None:
     configure(model, auto_map={"AutoModelForCausalLM": "x.Y"})
     assert Folder().bring(str(model)) == model

@@ -46,7 +46,7 @@ class Converter:
         probe = _literal(self.root / "conversion" / "base.py", "chktxt")
         if not isinstance(probe, str):
             return None
-        ids = AutoTokenizer.from_pretrained(folder).encode(probe)
+        ids = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).encode(probe)
         seen = sha256(str(ids).encode()).hexdigest()
         found = re.search(rf'chkhsh == "{seen}":(?:\s*#[^\n]*)*\s*res = "([^"]+)"', self._base)
         return found.group(1) if found else None

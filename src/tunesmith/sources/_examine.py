@@ -20,7 +20,7 @@ def examined(folder: Path, base: str) -> BaseFacts:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise SourceError(_adapter(folder, base))
     facts = BaseFacts.read(folder, base)
-    faults = [*_class_faults(facts), *_quantised_faults(facts), *_word_faults(facts)]
+    faults = [*_class_faults(facts), *_quantised_faults(facts), *_word_faults(facts), *_word_code_faults(facts)]
     if faults:
         raise SourceError(faults)
     return facts
@@ -107,6 +107,26 @@ def _word_faults(facts: BaseFacts) -> list[Fault]:
     ]
 
 
+def _word_code_faults(facts: BaseFacts) -> list[Fault]:
+    """Refused although transformers can be told not to run it: llama.cpp's converter cannot."""
+    try:
+        told = json.loads((facts.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    maps = [tree.get("auto_map") for tree in (facts.config, told) if isinstance(tree, dict)]
+    if not any("AutoTokenizer" in named for named in maps if isinstance(named, dict)):
+        return []
+    return [
+        Fault(
+            "source/remote-code",
+            "its tokenizer runs on Python code that comes with the weights, and tunesmith runs no such code",
+            fix="choose a base whose tokenizer transformers knows itself",
+            file=facts.name,
+            key="auto_map",
+        )
+    ]
+
+
 def weighty(folder: Path, base: str) -> Path:
     """The folder, when its safetensors are all there.
 
@@ -128,7 +148,26 @@ def weighty(folder: Path, base: str) -> Path:
                 file=base,
             )
         )
+    damaged = [fault for name in sorted(here) if (fault := _damage(folder / name, base)) is not None]
+    if damaged:
+        raise SourceError(damaged)
     return folder
+
+
+def _damage(weights: Path, base: str) -> Fault | None:
+    """Why a file is no whole safetensors: a pointer of Git LFS, or cut short. Only its header is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt"):
+            return None
+    except (SafetensorError, OSError) as error:
+        return Fault(
+            "source/weights-damaged",
+            f"{weights.name} is no whole safetensors file: {error}",
+            fix="fetch it again, whole (where it came by git: git lfs pull)",
+            file=base,
+        )
 
 
 def no_safetensors(base: str, others: list[str]) -> Fault:

@@ -63,11 +63,11 @@ def _save_words(file: Path, header: Header, into: Path, base: str) -> None:
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     rule = _rule(header, base)
-    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     config.__dict__.pop("quantization_config", None)
     config.architectures = [_causal_class(config.model_type)]
     config.save_pretrained(into)
-    words = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    words = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     words.chat_template = header.chat_template
     words.save_pretrained(into)
     ends = list(header.end_ids)
@@ -131,11 +131,14 @@ def _save_weights(file: Path, header: Header, into: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     dtype = getattr(torch, header.dtype)
-    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+    read = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=dtype, trust_remote_code=False
+    )
     weights: Mapping[str, torch.Tensor] = read.state_dict()
     # What was read from a GGUF refuses to be saved; the same tensors in a plain model do not.
+    config = AutoConfig.from_pretrained(into, trust_remote_code=False)
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(into), dtype=dtype)
+        plain = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
     generation = (into / "generation_config.json").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ class BaseFacts:
         """The language model's config as transformers reads it: defaults filled in, old names led to the new ones."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.folder).get_text_config()
+        return AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config()
 
     @property
     def context(self) -> int:
