@@ -55,6 +55,23 @@ def test_arguments_become_the_mapping_that_templates_want() -> None:
     assert example.tools[0]["function"]["name"] == "add"
 
 
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_thoughts_have_one_name_whatever_a_row_calls_them(key: str) -> None:
+    assert one(USER, {**ANSWER, key: "hm"}).messages[1] == {**ANSWER, "reasoning_content": "hm"}
+
+
+def test_an_answer_that_opens_a_conversation_is_read_and_not_learnt(tmp_path: Path) -> None:
+    ear = Ear()
+    before = say.hear(ear)
+    try:
+        rows = [json.dumps({"messages": [ANSWER, USER, ANSWER]})] * 2 + [json.dumps({"messages": [USER, ANSWER]})]
+        reading = written(tmp_path, "\n".join(rows))
+    finally:
+        say.hear(before)
+    assert [example.learn for example in reading.examples] == [(False, False, True)] * 2 + [(False, True)]
+    assert "an answer that opens a conversation has nothing before it: read, not learnt: 2 rows" in ear.heard
+
+
 def test_a_last_user_turn_is_no_fault() -> None:
     assert one(USER, ANSWER, USER).learn == (False, True, False)
 

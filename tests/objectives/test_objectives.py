@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tiny.models import CHATML, tokenizer
+from tunesmith import say
 from tunesmith.errors import DataError
 from tunesmith.objectives._prepare import prepare
 from tunesmith.objectives.sft import Sft
@@ -93,6 +94,27 @@ def test_a_data_set_is_prepared_with_all_faults_and_counts() -> None:
     assert len(prepared.tokens) == prepared.n_examples == 2
     assert prepared.n_learnt == sum(len(text_of().encode(words)) + 1 for words in ("b", "dd"))
     assert prepared.n_tokens == sum(len(one.ids) for one in prepared.tokens)
+
+
+def test_what_a_template_never_writes_is_said_once_with_a_count() -> None:
+    class Ear(say.Silent):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.heard.append(text)
+
+    ear = Ear()
+    before = say.hear(ear)
+    try:
+        thinks = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+        rows = [Example(({"role": "user", "content": "a"}, thinks), (False, True))] * 3 + [chat("a", "b")]
+        assert prepare(rows, Sft(), text_of(), 100).n_examples == 4
+    finally:
+        say.hear(before)
+    assert len(ear.heard) == 1
+    assert "does not write thoughts (reasoning_content, <think>)" in ear.heard[0]
+    assert ear.heard[0].endswith("3 rows")
 
 
 def test_a_fault_of_the_base_is_said_once() -> None:

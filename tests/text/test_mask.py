@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny.families import FAMILIES, text_of
+from tiny.families import FAMILIES, INST, NO_ARGUMENTS, text_of
 from tunesmith.errors import DataError
 from tunesmith.text.example import Example, Tokens
+from tunesmith.text.lost import unwritten
 from tunesmith.text.mask import weigh_turns
 from tunesmith.text.template import Text
 
@@ -129,6 +130,78 @@ def test_calls_of_tools_are_learnt() -> None:
     assert learnt(tokens, text).endswith("</tool_call><|im_end|>")
 
 
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+
+
+def calling(words: str = "", **arguments: object) -> dict[str, object]:
+    call = {"type": "function", "id": "call00001", "function": {"name": "add", "arguments": arguments}}
+    return {"role": "assistant", "content": words, "tool_calls": [call]}
+
+
+ROUND: tuple[dict[str, object], ...] = (
+    {"role": "user", "content": "two and three"},
+    calling(a=2, b=3),
+    {"role": "tool", "content": "5", "tool_call_id": "call00001"},
+    {"role": "assistant", "content": "five"},
+)
+
+
+def test_a_whole_round_of_tools_is_learnt_after_the_prompts_of_inference() -> None:
+    text = TEXTS["tools"]
+    (tokens,) = weigh_turns(Example(ROUND, (False, True, False, True), (ADD,)), text)
+    assert learnt(tokens, text) == (
+        '<call>{"name": "add", "arguments": {"a": 2, "b": 3}}</call><|im_end|>five<|im_end|>'
+    )
+    for at in (1, 3):
+        prompt = text.prompt(ROUND[:at], (ADD,))
+        assert '"name": "add", "parameters"' in prompt.text
+        assert tokens.ids[: len(prompt.ids)] == prompt.ids
+        assert tokens.weights[len(prompt.ids)] == 1
+
+
+def test_arguments_are_given_as_text_where_the_template_joins_them_as_text() -> None:
+    text = TEXTS["text arguments"]
+    (tokens,) = weigh_turns(Example(ROUND[:2], (False, True)), text)
+    assert learnt(tokens, text) == '{"name": "add", "parameters": {"a": 2, "b": 3}}<|im_end|>'
+
+
+def test_words_beside_a_call_that_the_template_drops_are_a_fault() -> None:
+    example = Example((ROUND[0], calling("I add them.", a=2)), (False, True), line=3)
+    assert learnt(weigh_turns(example, TEXTS["tools"])[0], TEXTS["tools"]).startswith("I add them.<call>")
+    with pytest.raises(DataError, match=r"(?s)without its words.*empty its content") as caught:
+        weigh_turns(example, TEXTS["calls alone"])
+    assert [fault.code for fault in caught.value.faults] == ["objective/no-span"]
+
+
+@pytest.mark.parametrize("value", ["Bern", ["x", {"y": "Basel"}], 417, 0.25])
+def test_an_argument_that_the_template_drops_is_a_fault(value: object) -> None:
+    words = text_of(FAMILIES["calls alone"]).tokenizer
+    words.chat_template = NO_ARGUMENTS
+    example = Example((ROUND[0], calling(city=value)), (False, True))
+    assert weigh_turns(example, TEXTS["calls alone"])
+    assert faults(example, Text(words, TEXTS["calls alone"].end_ids))[0][0] == "objective/no-span"
+
+
+@pytest.mark.parametrize("name", ["tools", "calls alone", "text arguments", "thinking"])
+@pytest.mark.parametrize("value", ['say "hi"', "a\nb", "a\\b", " naïve 日本 ", True, None, 1e-7, -3, {"k": [[]]}])
+def test_an_argument_is_found_however_json_spells_it(name: str, value: object) -> None:
+    assert weigh_turns(Example((ROUND[0], calling(value=value)), (False, True)), TEXTS[name])
+
+
+def test_what_a_template_has_no_place_for_is_named() -> None:
+    thinks = {"role": "assistant", "content": "five", "reasoning_content": "hm, two"}
+    inside = {"role": "assistant", "content": "<think>\nhm, two\n</think>\n\nfive"}
+
+    def lost(name: str, turn: dict[str, str]) -> list[str]:
+        example = Example((ROUND[0], turn), (False, True), (ADD,))
+        return [one.partition(" ")[0] for one in unwritten(example, TEXTS[name], weigh_turns(example, TEXTS[name]))]
+
+    assert lost("tools", inside) == []
+    assert lost("tools", thinks) == ["thoughts"]
+    assert lost("opened thought", thinks) == ["tools"]
+    assert lost("cut thought", inside) == ["thoughts", "tools"]
+
+
 def test_a_mark_that_begins_as_another_does_stays_whole() -> None:
     """`<|call>` stands where the prompt has `<|channel>`: the two begin alike, and no part of either may be lost."""
     text = TEXTS["closed channel"]
@@ -153,12 +226,32 @@ def faults(example: Example, text: Text) -> list[tuple[str, str, int | None]]:
 def test_a_system_text_that_the_template_refuses_is_a_fault_with_its_line() -> None:
     text = TEXTS["no system"]
     example = chat("a", "b", "c", "d", system="be kind")
-    assert faults(example, text)[0] == ("objective/template-refuses", "messages[2]", 3)
+    assert faults(example, text) == [("objective/template-refuses", "messages[2]", 3)]
 
 
 def test_turns_that_do_not_alternate_are_a_fault_where_the_template_wants_it() -> None:
     messages = tuple({"role": role, "content": "x"} for role in ("user", "user", "assistant"))
     assert faults(Example(messages, (False, False, True)), TEXTS["inst"])[0][0] == "objective/template-refuses"
+
+
+@pytest.mark.parametrize(
+    ("name", "messages", "cure"),
+    [
+        ("inst", ["system", "user", "user", "assistant"], "let user and assistant take turns"),
+        ("no system", ["system", "user", "assistant"], "put the system text at the head"),
+        ("strict", ["system", "user", "assistant"], "put the system text at the head"),
+        ("calls alone", ["user", "call"], "nine letters and digits"),
+    ],
+)
+def test_what_a_template_refuses_has_the_cure_for_its_cause(name: str, messages: list[str], cure: str) -> None:
+    text = TEXTS.get(name) or text_of(FAMILIES["inst"])
+    if name == "strict":  # says that roles must alternate, and means the system text
+        text.tokenizer.chat_template = INST.replace("== 'system'", "== 'none'")
+    call = calling()
+    call["tool_calls"][0]["id"] = "call_0123456789abcdef"  # type: ignore[index]
+    turns = tuple(call if role == "call" else {"role": role, "content": "x"} for role in messages)
+    with pytest.raises(DataError, match=cure):
+        weigh_turns(Example(turns, tuple(one["role"] == "assistant" for one in turns)), text)
 
 
 def test_an_end_token_inside_an_answer_is_a_fault() -> None:

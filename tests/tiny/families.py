@@ -107,8 +107,30 @@ COLON = (
 COLON_SPACE = COLON.replace("{{ 'ASSISTANT:' }}", "{{ 'ASSISTANT: ' }}")
 DATED = (
     "{%- if not date_string is defined -%}{%- if strftime_now is defined -%}"
-    "{%- set date_string = strftime_now(\"%d %b %Y\") -%}{%- else -%}{%- set date_string = '26 Jul 2024' -%}{%- endif -%}"
-    "{%- endif -%}{{- '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' -}}" + CHATML
+    "{%- set date_string = strftime_now('%d %b %Y') -%}"
+    "{%- else -%}{%- set date_string = '26 Jul 2024' -%}{%- endif -%}{%- endif -%}"
+    "{{- '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' -}}" + CHATML
+)
+TOOLS = """{%- if tools -%}{{- '<|im_start|>system\n<tools>' -}}
+{%- for tool in tools -%}{{- '\n' + tool | tojson -}}{%- endfor -%}{{- '\n</tools><|im_end|>\n' -}}{%- endif -%}
+{%- for m in messages -%}{{- '<|im_start|>' + ('user\n<result>' if m.role == 'tool' else m.role) + '\n' + m.content -}}
+{%- for call in m.tool_calls or [] -%}
+  {{- '<call>{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}</call>' -}}
+{%- endfor -%}{{- '<|im_end|>\n' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"""
+CALLS_ALONE = """{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\n' -}}
+{%- if m.tool_calls is defined -%}{%- set call = m.tool_calls[0].function -%}
+  {%- if m.tool_calls[0].id is defined and m.tool_calls[0].id | length != 9 -%}
+    {{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') -}}
+  {%- endif -%}
+  {{- '{"name": "' + call.name + '", "parameters": ' + call.arguments | tojson + '}' -}}
+{%- else -%}{{- m.content -}}{%- endif -%}{{- '<|im_end|>\n' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"""
+NO_ARGUMENTS = CALLS_ALONE.replace("call.arguments | tojson", "'{}'")
+TEXT_ARGUMENTS = CALLS_ALONE.replace("call.arguments | tojson", "call.arguments")
+CUT_THOUGHT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].split('</think>')[-1].strip()"
+    " + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 NO_END = (
     "{% for m in messages %}{{ '### ' + m['role'] + '\n' + m['content'] + '\n\n' }}{% endfor %}"
@@ -186,6 +208,10 @@ FAMILIES = {
     "colon": Family(COLON, (), "</s>", lambda words: " " + words + "</s>"),
     "colon, space": Family(COLON_SPACE, (), "</s>", _ends("</s>"), rewrites=True),  # a blank melts into the answer
     "dated": Family(DATED, IM, "<|im_end|>", _ends("<|im_end|>")),
+    "tools": Family(TOOLS, IM, "<|im_end|>", _ends("<|im_end|>")),
+    "calls alone": Family(CALLS_ALONE, IM, "<|im_end|>", _ends("<|im_end|>")),
+    "text arguments": Family(TEXT_ARGUMENTS, IM, "<|im_end|>", _ends("<|im_end|>")),
+    "cut thought": Family(CUT_THOUGHT, IM, "<|im_end|>", lambda words: words.strip() + "<|im_end|>"),
     "no end": Family(NO_END, (), "</s>", lambda words: words.rstrip() + "</s>", rewrites=True),
 }
 

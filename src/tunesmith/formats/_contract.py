@@ -13,6 +13,7 @@ class Format(Protocol):
 
     kind: ClassVar[str]
     ignored: Counter[str]  # keys that mean nothing to this format, with how often they were passed over
+    notes: Counter[str]  # what else is worth knowing of rows, with how many it concerns
 
     @classmethod
     def claims(cls, row: Mapping[str, Any]) -> bool:

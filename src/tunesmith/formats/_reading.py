@@ -109,6 +109,8 @@ def _tell(reader: Format, found_in: str) -> None:
     if reader.ignored:
         passed = ", ".join(f"{key} ({count})" for key, count in reader.ignored.most_common())
         say.note(f"keys that {reader.kind} does not use, passed over: {passed}")
+    for told, count in (+reader.notes).items():
+        say.note(f"{told}: {count:,} rows")
 
 
 def split(examples: Sequence[Example], fraction: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

@@ -23,7 +23,8 @@ OTHER_NAMES = {
     "chatbot": "assistant",
     "function": "tool",
 }
-KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content")
+THOUGHTS = ("reasoning", "thinking", "reasoning_content")  # names of one thing; the last is the templates', and wins
+KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", *THOUGHTS)
 OLD = ("function_call", "functions")
 
 
@@ -79,7 +80,9 @@ def read_turn(value: Any, place: Place) -> dict[str, Any] | None:
     turn["content"] = _content(value, role, bool(calls), place)
     if calls:
         turn["tool_calls"] = calls
-    for key in ("name", "reasoning_content", "tool_call_id"):
+    for key in THOUGHTS:
+        _text_key(value, key, turn, place, "reasoning_content")
+    for key in ("name", "tool_call_id"):
         _text_key(value, key, turn, place)
     if role == "tool" and value.get("tool_call_id") is None:
         fix = "add the id of the call that it answers"
@@ -149,10 +152,10 @@ def _parts(parts: list[Any], place: Place) -> str:
     return "".join(texts)
 
 
-def _text_key(value: Mapping[str, Any], key: str, turn: dict[str, Any], place: Place) -> None:
+def _text_key(value: Mapping[str, Any], key: str, turn: dict[str, Any], place: Place, name: str = "") -> None:
     given = value.get(key)
     if isinstance(given, str):
-        turn[key] = given
+        turn[name or key] = given
     elif given is not None:
         place.faults.append(Fault("data/not-a-text", f"{key} is {given!r:.40}", fix="write a text", **place.at(key)))
 

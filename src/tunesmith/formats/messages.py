@@ -26,6 +26,7 @@ class Messages:
 
     def __init__(self) -> None:
         self.ignored: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
 
     @classmethod
     def claims(cls, row: Mapping[str, Any]) -> bool:
@@ -54,6 +55,9 @@ class Messages:
                 self.ignored.update(f"messages[].{key}" for key in unknown_keys(value, KEYS, here))
                 turns.append(turn)
                 learn.append(read_weight(value, turn["role"], here))
+        if learn[:1] == [True]:
+            learn[0] = False
+            self.notes["an answer that opens a conversation has nothing before it: read, not learnt"] += any(learn)
         return turns, learn
 
 
@@ -98,8 +102,8 @@ def _check_conversation(turns: list[dict[str, Any]], learn: list[bool], place: P
         place.faults.append(Fault("data/no-assistant", what, fix=fix, **place.at("messages")))
     elif not any(learn) and not any(fault.code == "data/bad-weight" for fault in place.faults):
         what, fix = (
-            "every assistant turn has weight 0, so nothing can be learnt",
-            "give one weight 1, or remove the row",
+            "every assistant turn has weight 0 or nothing before it, so nothing can be learnt",
+            "give one weight 1 and a turn before it, or remove the row",
         )
         place.faults.append(Fault("data/no-loss", what, fix=fix, **place.at("messages")))
     called: set[str] = set()

@@ -17,6 +17,7 @@ class PlainText:
 
     def __init__(self) -> None:
         self.ignored: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
 
     @classmethod
     def claims(cls, row: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from tunesmith import say
 from tunesmith.errors import DataError, Fault
 from tunesmith.objectives._contract import Objective
 from tunesmith.text.example import Example, Tokens
+from tunesmith.text.lost import unwritten
 from tunesmith.text.template import Text
 
 
@@ -40,6 +42,7 @@ def prepare(examples: Sequence[Example], objective: Objective, text: Text, max_l
     tokens: list[Tokens] = []
     faults: dict[Fault, None] = {}
     n_examples = 0
+    lost: Counter[str] = Counter()
     with say.progress("tokenize", len(examples), "rows") as bar:
         for example in examples:
             bar.advance(1)
@@ -54,4 +57,8 @@ def prepare(examples: Sequence[Example], objective: Objective, text: Text, max_l
                 continue
             tokens.extend(made)
             n_examples += bool(made)
+            if made and example.is_chat:
+                lost.update(unwritten(example, text, made))
+    for told, count in lost.items():
+        say.warn(f"the base's chat template does not write {told}, so the model never sees them: {count:,} rows")
     return Prepared(tokens, list(faults), n_examples)

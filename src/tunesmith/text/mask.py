@@ -14,6 +14,7 @@ from typing import Any
 
 from tunesmith.errors import DataError, Fault
 from tunesmith.text.example import Example, Message, Tokens
+from tunesmith.text.lost import WORDS_BESIDE_CALLS, lost_words
 from tunesmith.text.template import Text
 
 SENTINEL = "\u2e28answer\u2e29"  # stands for a turn's content where that has to be found again
@@ -27,21 +28,22 @@ def weigh_turns(example: Example, text: Text) -> list[Tokens]:
 
     Raises:
         DataError: `objective/template-refuses`, `objective/no-span`, `objective/end-token-inside` or
-            `objective/no-end-token`, all turns at once.
+            `objective/no-end-token`, each cause once, at the first turn that it concerns.
     """
     made: list[Tokens] = []
-    faults: list[Fault] = []
+    faults: dict[tuple[str, str], Fault] = {}  # one a cause: what stands in the way of each turn is said of the first
     for number, learnt in enumerate(example.learn):
         if not learnt:
             continue
         try:
             prompt, answer = _turn(example, number, text)
         except DataError as error:
-            faults.extend(error.faults)
+            for fault in error.faults:
+                faults.setdefault((fault.code, fault.what), fault)
             continue
         _append(made, prompt, answer)
     if faults:
-        raise DataError(list(dict.fromkeys(faults)))
+        raise DataError(list(faults.values()))
     return made
 
 
@@ -69,19 +71,12 @@ def _turn(example: Example, number: int, text: Text) -> tuple[list[int], list[in
         if isinstance(error, DataError):
             raise
         raise DataError(_refusal(example, number, error)) from None
-    if not _says(turn, answer):
-        raise DataError(_no_span(example, number, "the template does not write this turn as it stands"))
+    lost = lost_words(turn, answer)
+    if lost:
+        fix = "empty its content, set weight: 0 on it, or choose another base" if lost == WORDS_BESIDE_CALLS else ""
+        raise DataError(_no_span(example, number, lost, fix))
     ids = text.encode(prompt)
     return ids, _until_end(example, number, text, ids, prompt, answer)
-
-
-def _says(turn: Message, answer: str) -> bool:
-    """Whether a turn's words, or the names of the functions it calls, are in what would be learnt."""
-    words = str(turn.get("content") or "").rsplit("</think>", 1)[-1].strip()
-    names = [str(call["function"]["name"]) for call in turn.get("tool_calls", ())]
-    if names:
-        return all(name in answer for name in names)
-    return words in answer and bool(answer.strip())
 
 
 def _until_end(example: Example, number: int, text: Text, ids: list[int], prompt: str, answer: str) -> list[int]:
@@ -193,15 +188,20 @@ def _refusal(example: Example, number: int, error: Exception) -> Fault:
 
 
 def _cure(example: Example, said: str) -> str:
-    if "system" in said.lower() and any(message["role"] == "system" for message in example.messages):
+    said = said.lower()
+    roles = [message["role"] for message in example.messages]
+    talk = [role for role in roles if role != "system"]
+    if "altern" in said and any(role != ("user", "assistant")[at % 2] for at, role in enumerate(talk)):
+        return "let user and assistant take turns, the user first, and join neighbours of one role"
+    if "system" in roles and ("system" in said or "altern" in said):
         return "put the system text at the head of the first user message"
-    if "altern" in said.lower():
-        return "let user and assistant take turns, and join neighbours of one role"
+    if "length 9" in said:
+        return "give each call an id of nine letters and digits, and its answer the same tool_call_id"
     return "change the row to what this base takes, or choose another base"
 
 
-def _no_span(example: Example, number: int, what: str) -> Fault:
-    fix = "set weight: 0 on this turn, remove the row, or choose another base"
+def _no_span(example: Example, number: int, what: str, fix: str = "") -> Fault:
+    fix = fix or "set weight: 0 on this turn, remove the row, or choose another base"
     return Fault("objective/no-span", what, fix=fix, **_at(example, number))
 
 

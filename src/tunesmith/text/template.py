@@ -34,7 +34,7 @@ class Text:
         """The text of a model folder; no weight is read."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         own = cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
         return cls(tokenizer, own.end_ids | own.turn_end_ids(), day)
 
@@ -46,7 +46,18 @@ class Text:
     def render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
     ) -> str:
-        """The conversation as the template writes it; with `prompt`, the beginning of the answer is asked for."""
+        """The conversation as the template writes it; with `prompt`, the beginning of the answer is asked for.
+
+        Most templates take the arguments of a call for what they mean; some only as text.
+        """
+        try:
+            return self._render(messages, tools, prompt)
+        except TypeError:
+            if not any(message.get("tool_calls") for message in messages):
+                raise
+        return self._render([_with_text_arguments(message) for message in messages], tools, prompt)
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], prompt: bool) -> str:
         return str(
             self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
@@ -105,6 +116,14 @@ class Text:
     def end_tokens(self) -> tuple[str, ...]:
         """The end tokens as they are written, in the order of their ids."""
         return tuple(str(self.tokenizer.convert_ids_to_tokens(one)) for one in sorted(self.end_ids))
+
+
+def _with_text_arguments(message: Message) -> Message:
+    def written(function: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
+
+    calls = [{**call, "function": written(call["function"])} for call in message.get("tool_calls", ())]
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
