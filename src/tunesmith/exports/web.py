@@ -187,8 +187,9 @@ def _missing_parts() -> list[Fault]:
     if missing:
         what = f"the web export needs {', '.join(missing)}"
         out.append(Fault("export/web-parts-missing", what, fix="pip install 'tunesmith[web]'"))
-    if packages.find() is None and packages.node() is None:
-        what = "the page needs Transformers.js, which npm brings, and Node is not here"
+    if packages.find() is None and packages.npm() is None:
+        absent = "Node" if packages.node() is None else "npm"
+        what = f"the page needs Transformers.js, which npm brings, and {absent} is not here, or too old"
         out.append(Fault("export/web-no-node", what, fix=packages.GET_NODE))
     return out
 
