@@ -3,22 +3,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiny.learnt import ANSWERS, save_learnt
-from tunesmith.artifact import Variant
+from tunesmith.artifact import Export, Variant
 from tunesmith.checks._battery import battery
 from tunesmith.checks._bounds import FLOAT32_FLOOR, logprob_bound
 from tunesmith.checks._contract import Case
-from tunesmith.checks._positions import kl
+from tunesmith.checks._positions import Place
 from tunesmith.checks._remember import Remembered
 from tunesmith.checks.same_answer import SameAnswer
 from tunesmith.checks.same_probabilities import SameProbabilities
 from tunesmith.checks.same_prompt import SamePrompt
 from tunesmith.checks.same_tokens import SameTokens
 from tunesmith.checks.stops import Stops
-from tunesmith.runtimes.torch import TorchOpened
+from tunesmith.errors import CannotTell
+from tunesmith.runtimes._contract import Answer
+from tunesmith.runtimes.torch import Torch, TorchOpened
 from tunesmith.text.template import Text
 from tunesmith.weights.load import load
 
@@ -111,18 +114,95 @@ def test_nothing_is_told_of_stopping_when_the_model_itself_does_not_stop(case: C
     assert Stops().look(dataclasses.replace(case, reference=endless)).verdict == "cannot_tell"
 
 
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+def test_a_quantised_file_that_lost_its_end_token_is_seen_though_one_answer_ends(case: Case, precision: str) -> None:
+    class GoesOn(TorchOpened):
+        def answer(self, ask: Any, max_tokens: int) -> Answer:
+            told = super().answer(ask, max_tokens)
+            return told if ask is ASKS[0] else dataclasses.replace(told, text=told.text + "more", stopped=False)
+
+    variant = dataclasses.replace(case.variant, precision=precision)
+    look = Stops().look(dataclasses.replace(case, other=GoesOn(case.reference.model, case.text), variant=variant))
+    assert (look.verdict, look.measured, look.bound) == ("no", "1 of 4", "4 of 4")
+
+
+@pytest.mark.parametrize(("n_cut", "verdict"), [(1, "yes"), (2, "yes"), (3, "no")])
+def test_a_quantised_answer_in_other_words_may_be_cut_but_half_of_all_end(case: Case, n_cut: int, verdict: str) -> None:
+    class OtherWords(TorchOpened):
+        def answer(self, ask: Any, max_tokens: int) -> Answer:
+            told = super().answer(ask, max_tokens)
+            return dataclasses.replace(told, text="other", stopped=False) if ask in ASKS[:n_cut] else told
+
+    variant = dataclasses.replace(case.variant, precision="4bit")
+    look = Stops().look(dataclasses.replace(case, other=OtherWords(case.reference.model, case.text), variant=variant))
+    assert (look.verdict, look.measured) == (verdict, f"{4 - n_cut} of 4")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "8bit", "4bit"])
+def test_a_runtime_that_lists_one_wrong_token_alone_is_seen(case: Case, precision: str) -> None:
+    class Wrong(TorchOpened):
+        def logprobs(self, prompt: Any, top: int) -> dict[int, float]:
+            right = next(iter(super().logprobs(prompt, 1)))
+            return {right + 1: math.log(0.99)}
+
+    variant = dataclasses.replace(case.variant, precision=precision)
+    look = SameProbabilities().look(
+        dataclasses.replace(case, other=Wrong(case.reference.model, case.text), variant=variant)
+    )
+    assert look.verdict == "no"
+    assert float(str(look.measured)) > 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "8bit"])
+def test_lists_too_short_for_a_verdict_are_no_yes(case: Case, precision: str) -> None:
+    """The likeliest token alone, and of a flat distribution: it agrees, and says next to nothing."""
+
+    class Flat(TorchOpened):
+        n_listed = 10
+
+        def logprobs(self, prompt: Any, top: int) -> dict[int, float]:
+            return {one: math.log(0.1) - one / 1e6 for one in range(min(top, self.n_listed))}
+
+    class Short(Flat):
+        n_listed = 2
+
+    flat, short = (kind(case.reference.model, case.text) for kind in (Flat, Short))
+    variant = dataclasses.replace(case.variant, precision=precision)
+    with pytest.raises(CannotTell, match="at 0 of"):
+        SameProbabilities().look(dataclasses.replace(case, reference=ForwardGreedy(flat), other=short, variant=variant))
+    look = SameProbabilities().look(
+        dataclasses.replace(case, reference=ForwardGreedy(flat), other=flat, variant=variant)
+    )
+    assert look.verdict == "yes"
+    assert "places" in look.why
+
+
+class ForwardGreedy:
+    def __init__(self, opened: TorchOpened) -> None:
+        self.logprobs, self.greedy = opened.logprobs, opened.greedy
+
+
 def test_kl_is_what_a_hand_computes() -> None:
     p = {0: math.log(0.5), 1: math.log(0.3)}
     q = {0: math.log(0.25), 1: math.log(0.5)}
     by_hand = 0.5 * math.log(0.5 / 0.25) + 0.3 * math.log(0.3 / 0.5) + 0.2 * math.log(0.2 / 0.25)
-    assert kl(p, q) == pytest.approx(by_hand, rel=1e-12)
-    assert kl(p, p) == 0.0
+    assert Place(p, q).kl == pytest.approx(by_hand, rel=1e-12)
+    assert Place(p, p).kl == 0.0
 
 
-def test_a_token_that_is_not_listed_counts_with_the_least_listed_probability() -> None:
+def test_a_token_that_is_not_listed_has_at_most_the_least_listed_probability_and_what_is_left() -> None:
     p = {0: math.log(0.9)}
-    q = {1: math.log(0.6), 2: math.log(0.4)}
-    assert kl(p, q) == pytest.approx(0.9 * math.log(0.9 / 0.4) + 0.1 * math.log(0.1 / 0.6), rel=1e-12)
+    beside_two = Place(p, {1: math.log(0.3), 2: math.log(0.2)})  # half is left, but a likelier one would be listed
+    assert beside_two.kl == pytest.approx(0.9 * math.log(0.9 / 0.2) + 0.1 * math.log(0.1), rel=1e-12)
+    beside_one = Place(p, {1: math.log(0.99)})
+    assert beside_one.kl == pytest.approx(0.9 * math.log(0.9 / 0.01) + 0.1 * math.log(0.1), rel=1e-12)
+    assert beside_one.difference == pytest.approx(math.log(90), rel=1e-12)
+
+
+def test_a_place_is_covered_by_nine_tenths_of_what_the_reference_expects() -> None:
+    p = {0: math.log(0.5), 1: math.log(0.3)}
+    assert Place(p, p).is_covered
+    assert not Place(p, {0: math.log(0.5)}).is_covered
 
 
 def test_bounds_follow_the_type() -> None:
@@ -150,3 +230,31 @@ def test_a_remembered_runtime_is_asked_once(case: Case) -> None:
     remembered = Remembered(Counting(case.reference.model, case.text))
     assert [remembered.render(ASKS[0]) for _ in range(3)] == ["x", "x", "x"]
     assert len(counts) == 1
+
+
+def test_a_longer_list_answers_for_a_shorter_one(case: Case) -> None:
+    class Counting(TorchOpened):
+        def logprobs(self, prompt: Any, top: int) -> Any:
+            counts.append(top)
+            return super().logprobs(prompt, top)
+
+    counts: list[int] = []
+    opened, prompt = Counting(case.reference.model, case.text), case.text.prompt(ASKS[0])
+    remembered = Remembered(opened)
+    many, few = remembered.logprobs(prompt, 100), remembered.logprobs(prompt, 10)
+    assert counts == [100]
+    assert (len(many), len(few)) == (100, 10)
+    assert few == opened.logprobs(prompt, 10)
+
+
+def test_the_words_of_a_safetensors_export_are_its_own(case: Case, tmp_path: Path) -> None:
+    """The weights and the tokenizer stay, its template is another: the reference's words must not stand in."""
+    import shutil
+
+    copy = shutil.copytree(case.variant.path, tmp_path / "copy")
+    for file in (copy / "chat_template.jinja", copy / "tokenizer_config.json"):
+        if file.is_file():
+            file.write_text(file.read_text().replace("You are tiny.", "You are big."))
+    variant = dataclasses.replace(case.variant, path=copy)
+    with Torch().open(Export("safetensors", copy, {"float32": variant}), "float32", case.text) as opened:
+        assert SamePrompt().look(dataclasses.replace(case, other=opened)).verdict == "no"

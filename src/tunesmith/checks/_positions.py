@@ -4,14 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from tunesmith.checks._contract import Case
 from tunesmith.errors import CannotTell
 from tunesmith.text.example import Prompt
 
-Told = tuple[Mapping[int, float], Mapping[int, float]]
 ALONG = (1, 2, 4, 8, 16)  # tokens into the reference's answer
+TOP = 10  # tokens of the reference that are compared at each place
+LISTED = 100  # tokens that the other runtime is asked for, so that those ten are among them
+ENOUGH = 0.9  # share of those ten's probability that the other runtime has to list
+LEAST = 1e-4  # what is left beside a list is known no better: its rounded numbers are summed
+FEWEST_PLACES = 3  # the built-in prompts alone give four or more
+
+
+@dataclass(frozen=True)
+class Place:
+    """The reference's and the other runtime's log-probabilities of the next token, as far as each lists them."""
+
+    wanted: Mapping[int, float]
+    seen: Mapping[int, float]
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the other runtime lists so much of what the reference expects that likeness can be told."""
+        listed = sum(math.exp(p) for token, p in self.wanted.items() if token in self.seen)
+        return listed >= ENOUGH * sum(math.exp(p) for p in self.wanted.values())
+
+    @property
+    def most_unlisted(self) -> float:
+        """The largest log-probability that a token the other runtime does not list can have there."""
+        left = 1.0 - sum(math.exp(q) for q in self.seen.values())
+        return min(min(self.seen.values()), math.log(max(left, LEAST)))
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a log-probability; of a token that is not listed, the least that it can be."""
+        most = self.most_unlisted
+        return max(abs(p - self.seen[one]) if one in self.seen else p - most for one, p in self.wanted.items())
+
+    @property
+    def kl(self) -> float:
+        """KL(reference || other) in nats, all tokens beyond the reference's taken as one.
+
+        It is the least that it can be: a token that is not listed has the most that it can have.
+        """
+        most = self.most_unlisted
+        total = sum(math.exp(p) * (p - self.seen.get(one, most)) for one, p in self.wanted.items())
+        rest_p = 1.0 - sum(math.exp(p) for p in self.wanted.values())
+        rest_q = 1.0 - sum(math.exp(self.seen[one]) for one in self.wanted if one in self.seen)
+        if rest_p > 1e-9 and rest_q > 1e-9:
+            total += rest_p * math.log(rest_p / rest_q)
+        return max(0.0, total)
 
 
 def first_positions(case: Case) -> list[Prompt]:
@@ -37,39 +82,30 @@ def _along(case: Case, prompt: Prompt) -> Iterator[Prompt]:
             yield place
 
 
-def pairs(case: Case, places: Sequence[Prompt], top: int, listed: int) -> list[Told]:
-    """The reference's and the other runtime's log-probabilities, at the places where the other can tell them.
+def places(case: Case, prompts: Sequence[Prompt]) -> list[Place]:
+    """What both say comes next, at the prompts where the other runtime can tell it.
 
     Raises:
         CannotTell: it can at none of them.
     """
-    told: list[Told] = []
+    told: list[Place] = []
     why = ""
-    for place in places:
+    for prompt in prompts:
         try:
-            seen = case.other.logprobs(place, listed)
+            seen = case.other.logprobs(prompt, LISTED)
         except CannotTell as missing:
             why = missing.why
             continue
-        told.append((case.reference.logprobs(place, top), seen))
+        told.append(Place(case.reference.logprobs(prompt, TOP), seen))
     if not told:
         raise CannotTell(why)
     return told
 
 
-def kl(reference: Mapping[int, float], other: Mapping[int, float]) -> float:
-    """KL(reference || other) in nats over the reference's tokens, all further ones taken as one.
-
-    A token that `other` does not list counts with the least probability it lists, so it is never too large for that.
-    """
-    floor = min(other.values())
-    listed = [(p, other.get(token, floor)) for token, p in reference.items()]
-    total = sum(math.exp(p) * (p - q) for p, q in listed)
-    rest_p = 1.0 - sum(math.exp(p) for p, _ in listed)
-    rest_q = 1.0 - sum(math.exp(q) for _, q in listed)
-    if rest_p > 1e-9 and rest_q > 1e-9:
-        total += rest_p * math.log(rest_p / rest_q)
-    return max(0.0, total)
+def need_places(n_told: int, n_asked: int) -> None:
+    """Raises `CannotTell` where too few places could be told for a verdict."""
+    if n_told < FEWEST_PLACES:
+        raise CannotTell(f"the runtime tells enough of the probabilities at {n_told} of {n_asked} places only")
 
 
 def best(logprobs: Mapping[int, float]) -> int:

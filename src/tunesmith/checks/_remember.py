@@ -19,6 +19,7 @@ class Remembered:
     def __init__(self, opened: Opened | Reference) -> None:
         self._opened = opened
         self._known: dict[tuple[Any, ...], Any] = {}
+        self._listed: dict[Prompt, tuple[int, Mapping[int, float]]] = {}
 
     def _once(self, key: tuple[Any, ...], ask: Callable[[], T]) -> T:
         if key not in self._known:
@@ -35,7 +36,10 @@ class Remembered:
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """See `Opened.logprobs`."""
-        return self._once(("logprobs", prompt, top), lambda: self._opened.logprobs(prompt, top))
+        asked, found = self._listed.get(prompt, (0, {}))
+        if asked < top:
+            asked, found = self._listed[prompt] = top, self._opened.logprobs(prompt, top)
+        return dict(sorted(found.items(), key=lambda one: -one[1])[:top])
 
     def answer(self, ask: Ask, max_tokens: int) -> Answer:
         """See `Opened.answer`."""

@@ -4,10 +4,8 @@ from typing import ClassVar
 
 from tunesmith.checks._bounds import QUANTISED, logprob_bound
 from tunesmith.checks._contract import Case, Look
-from tunesmith.checks._positions import best, lead, pairs, positions
+from tunesmith.checks._positions import TOP, best, lead, need_places, places, positions
 from tunesmith.text.example import Ask, Prompt
-
-TOP = 10
 
 
 class SameAnswer:
@@ -55,8 +53,10 @@ def _is_tie(case: Case, ask: Ask, seen: str) -> bool:
 
 def _by_agreement(case: Case) -> Look:
     bound = QUANTISED[case.variant.precision].agreement
-    told = pairs(case, positions(case), TOP, TOP)
-    agreed = sum(best(wanted) == best(seen) for wanted, seen in told)
+    prompts = positions(case)
+    told = places(case, prompts)
+    need_places(len(told), len(prompts))
+    agreed = sum(best(one.wanted) == best(one.seen) for one in told)
     share = agreed / len(told)
     why = f"likeliest token the same at {agreed} of {len(told)} places"
     return Look("yes" if share >= bound else "no", round(share, 4), bound, why)

@@ -4,10 +4,7 @@ from typing import ClassVar
 
 from tunesmith.checks._bounds import QUANTISED, logprob_bound
 from tunesmith.checks._contract import Case, Look
-from tunesmith.checks._positions import first_positions, kl, pairs, positions
-
-TOP = 10  # tokens of the reference that are compared at each place
-LISTED = 100  # tokens that the other runtime is asked for, so that those ten are among them
+from tunesmith.checks._positions import first_positions, need_places, places, positions
 
 
 class SameProbabilities:
@@ -15,6 +12,8 @@ class SameProbabilities:
 
     For weights kept as they are: the largest difference of a log-probability, over the reference's ten likeliest first
     tokens of each answer. For quantised weights: the mean KL, also along the reference's answers.
+
+    A place where the runtime lists too few tokens can only say no.
 
     Why it matters: it sees a lost scale, a wrong rotary base or a swapped head long before an answer shows it.
     """
@@ -29,18 +28,27 @@ class SameProbabilities:
 
 def _by_difference(case: Case) -> Look:
     bound = logprob_bound(case.variant.precision, case.n_layers)
-    worst = 0.0
-    for wanted, seen in pairs(case, first_positions(case), TOP, LISTED):
-        floor = min(seen.values())
-        # A token that is not listed has at most the least listed probability: only more than that is a difference.
-        worst = max([worst, *(abs(p - seen[token]) if token in seen else p - floor for token, p in wanted.items())])
-    return Look("yes" if worst <= bound else "no", round(worst, 7), round(bound, 5), "largest difference, in nats")
+    prompts = first_positions(case)
+    told = places(case, prompts)
+    n_covered = sum(one.is_covered for one in told)
+    worst = max(0.0, *(one.difference for one in told))
+    if worst <= bound:
+        need_places(n_covered, len(prompts))
+    why = f"largest difference over {n_covered} of {len(prompts)} places, in nats"
+    return Look("yes" if worst <= bound else "no", round(worst, 7), round(bound, 5), why)
 
 
 def _by_kl(case: Case) -> Look:
     bound = QUANTISED[case.variant.precision].kl
-    measured = [kl(wanted, seen) for wanted, seen in pairs(case, positions(case), TOP, LISTED)]
-    mean = sum(measured) / len(measured)
-    return Look(
-        "yes" if mean <= bound else "no", round(mean, 5), bound, f"mean KL over {len(measured)} places, in nats"
-    )
+    prompts = positions(case)
+    told = places(case, prompts)
+    least = sum(one.kl for one in told) / len(told)
+    if least > bound:
+        return Look(
+            "no", round(least, 5), bound, f"mean KL over {len(told)} of {len(prompts)} places at least, in nats"
+        )
+    covered = [one.kl for one in told if one.is_covered]
+    need_places(len(covered), len(prompts))
+    mean = sum(covered) / len(covered)
+    why = f"mean KL over {len(covered)} of {len(prompts)} places, in nats"
+    return Look("yes" if mean <= bound else "no", round(mean, 5), bound, why)
