@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from needs import need_shared_data
 from tiny.models import tokenizer
 from tunesmith.formats._reading import read
 from tunesmith.objectives.sft import Sft
 from tunesmith.text.template import Text
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 N_ROWS = {
     "banking77-train.jsonl": 2000,
     "banking77-test.jsonl": 400,
@@ -21,25 +19,18 @@ N_ROWS = {
 }
 
 
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason="the shared data is not beside this checkout (../shared/data)"
-)
-
-
-@needs_data
 @pytest.mark.parametrize("name", N_ROWS)
 def test_every_row_of_real_data_is_usable(name: str) -> None:
-    reading = read(str(DATA / name))
+    reading = read(str(need_shared_data(name)))
     assert not reading.faults
     assert len(reading.examples) == reading.n_rows == N_ROWS[name]
 
 
-@needs_data
 @pytest.mark.parametrize("name", [name for name in N_ROWS if name.endswith("test.jsonl")])
 def test_of_real_rows_the_answer_and_its_end_are_learnt(name: str) -> None:
     words = tokenizer()
     text = Text(words, frozenset([words.eos_token_id]))
-    for example in read(str(DATA / name)).examples[:100]:
+    for example in read(str(need_shared_data(name))).examples[:100]:
         (tokens,) = Sft().weigh(example, text, 10_000)
         learnt = [one for one, weight in zip(tokens.ids, tokens.weights, strict=True) if weight]
         assert text.spell(learnt) == example.messages[-1]["content"] + "<|im_end|>"
