@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tunesmith import say
-from tunesmith.formats._reading import Reading, read, split
+from tunesmith.formats._reading import Reading, read
+from tunesmith.formats._split import shared, split
 from tunesmith.formats.messages import Messages
 from tunesmith.text.example import Example
 
@@ -185,6 +186,50 @@ def test_a_part_is_held_out_by_seed_and_content_alone() -> None:
 def test_equal_rows_fall_on_one_side() -> None:
     kept, held = split(EXAMPLES * 3, 0.1, seed=1)
     assert not {EXAMPLES.index(one) for one in kept} & {EXAMPLES.index(one) for one in held}
+
+
+def test_a_large_group_of_equal_rows_does_not_carry_the_split_away() -> None:
+    for seed in range(8):
+        kept, held = split((*EXAMPLES, *[one({**USER, "content": "same"}, ANSWER)] * 900), 0.1, seed)
+        assert (len(kept), len(held)) == (900, 100)
+    kept, held = split(EXAMPLES[:1] * 30 + EXAMPLES[1:2] * 20, 0.1, seed=1)
+    assert (len(kept), len(held)) == (30, 20), "the smaller group, where none is small enough"
+
+
+def test_rows_on_both_sides_are_found_by_their_content() -> None:
+    again = Example(EXAMPLES[3].messages, EXAMPLES[3].learn, file="test.jsonl", line=9)
+    assert shared(EXAMPLES[:5], (again, *EXAMPLES[4:9])) == [again, EXAMPLES[4]]
+
+
+def test_a_file_is_left_out_of_folders_and_globs_and_not_of_names(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        row = {"messages": [{**USER, "content": name}, ANSWER]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    test = str(tmp_path / "test.jsonl")
+    for where, n in ((str(tmp_path), 1), (str(tmp_path / "*.jsonl"), 1), (test, 1), ([str(tmp_path), test], 2)):
+        assert len(read(where, without=test).examples) == n
+    assert read(str(tmp_path), without=test).examples[0].messages[0]["content"] == "train"
+
+
+CHAT_ROWS = "a user and an assistant message"
+
+
+@pytest.mark.parametrize(
+    ("row", "cure"),
+    [
+        ({"conversations": [{"from": "human", "value": "a"}]}, "ShareGPT"),
+        ({"instruction": "a", "input": "", "output": "b"}, "Alpaca"),
+        ({"prompt": "a", "completion": "b"}, f"write prompt and completion as {CHAT_ROWS}"),
+        ({"question": "a", "answer": "b"}, f"write question and answer as {CHAT_ROWS}"),
+        ({"mesages": [USER, ANSWER]}, "did you mean 'messages' by 'mesages'?"),
+        ({"data": [{"messages": [USER, ANSWER]}]}, "the rows stand inside 'data'"),
+        ({"a": 1}, 'write {"messages": [...]}'),
+    ],
+)
+def test_a_file_of_another_format_has_its_cure(tmp_path: Path, row: dict[str, Any], cure: str) -> None:
+    (fault,) = written(tmp_path, json.dumps(row)).faults
+    assert fault.code == "data/unknown-format"
+    assert cure in fault.fix
 
 
 def test_too_few_rows_cannot_be_split() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tiny.models import save
 from tiny.rows import BY_HEART, write_chats
+from tunesmith import say
 from tunesmith.errors import PlanError
 from tunesmith.machine import Machine
 from tunesmith.recipe import Recipe
@@ -26,8 +27,8 @@ def data(tmp_path: Path) -> Path:
     return write_chats(tmp_path / "rows.jsonl")
 
 
-def recipe(base: Path, data: Path, **parts: Any) -> Recipe:
-    tree = {"base": str(base), "data": {"train": str(data)}, **parts}
+def recipe(base: Path, data: Path, *, test: str | float | None = None, **parts: Any) -> Recipe:
+    tree = {"base": str(base), "data": {"train": str(data), "test": test}, **parts}
     return Recipe.model_validate(tree)
 
 
@@ -59,6 +60,40 @@ def test_nothing_is_made_or_loaded(base: Path, data: Path, tmp_path: Path, monke
     planned = plan(recipe(base, data))
     assert planned.folder == Path("runs") / f"rows-{base.name}-lora"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_test_file_in_the_training_folder_is_not_learnt_from(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_chats(folder / "train.jsonl")
+    write_chats(folder / "test.jsonl", {"six": "seven"})
+    planned = plan(recipe(base, folder, test=str(folder / "test.jsonl")), into=tmp_path / "run")
+    assert (len(planned.ready.rows), len(planned.ready.held_out)) == (len(BY_HEART), 1)
+
+
+def test_test_rows_that_are_learnt_from_are_told_and_refused_where_all_are(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    class Ear(say.Silent):
+        def warn(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
+    before = say.hear(Ear())
+    try:
+        test = str(write_chats(tmp_path / "test.jsonl", {"six": "seven", "red": "fox"}))
+        planned = plan(recipe(base, data, test=test), into=tmp_path / "run")
+    finally:
+        say.hear(before)
+    assert planned.refusals == ()
+    assert [f"1 of 2 test rows are also training rows, the first at {test}, line 2" in one for one in heard] == [True]
+    same = plan(recipe(base, data, test=str(data)), into=tmp_path / "run")
+    assert [(fault.code, fault.line) for fault in same.refusals] == [("plan/test-is-train", 1)]
+
+
+def test_how_many_rows_are_held_out_is_said(base: Path, data: Path, tmp_path: Path) -> None:
+    planned = plan(recipe(base, data, test=0.25), into=tmp_path / "run")
+    assert [value.value for value in planned.values if value.name == "held_out"] == ["2 rows"]
 
 
 def test_each_value_that_was_chosen_has_a_reason(base: Path, data: Path, tmp_path: Path) -> None:

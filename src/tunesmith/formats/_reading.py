@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith import files, rooms, say
+from tunesmith import rooms, say
 from tunesmith.errors import DataError, Fault
 from tunesmith.formats._contract import Format
+from tunesmith.formats._foreign import cure
 from tunesmith.text import rows
 from tunesmith.text.example import Example
 
@@ -35,14 +36,16 @@ class Reading:
         return self
 
 
-def read(paths: str | Sequence[str], format: str | None = None) -> Reading:
+def read(paths: str | Sequence[str], format: str | None = None, without: str | None = None) -> Reading:
     """The examples in files, globs and folders. Faults of the data are in the result, not raised.
+
+    The files behind `without` are left out of globs and folders.
 
     Raises:
         RecipeError: `recipe/unknown-member`, when there is no such format.
     """
     reader: Format | None = rooms.find("formats", format)() if format else None
-    found, faults = rows.find([paths] if isinstance(paths, str) else paths)
+    found, faults = rows.find([paths] if isinstance(paths, str) else paths, rows.find([without])[0] if without else ())
     examples: list[Example] = []
     n_rows, waiting = 0, list[rows.Row]()
     with say.progress("read", None, "rows") as bar:
@@ -98,7 +101,8 @@ def _reader(seen: Sequence[rows.Row], faults: list[Fault]) -> Format | None:
     if reader is None:
         first = seen[0]
         what = f"no known format has rows with the keys {', '.join(map(str, first.value)) or '(none)'}"
-        fix = 'write {"messages": [...]} or {"text": "..."}; formats: ' + ", ".join(rooms.names("formats"))
+        known = ", ".join(rooms.names("formats"))
+        fix = cure(first.value) or f'write {{"messages": [...]}} or {{"text": "..."}}; formats: {known}'
         faults.append(Fault("data/unknown-format", what, fix=fix, file=first.file, line=first.line))
     return reader
 
@@ -111,23 +115,3 @@ def _tell(reader: Format, found_in: str) -> None:
         say.note(f"keys that {reader.kind} does not use, passed over: {passed}")
     for told, count in (+reader.notes).items():
         say.note(f"{told}: {count:,} rows")
-
-
-def split(examples: Sequence[Example], fraction: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """(to learn from, held out), both in the order of the file; `fraction` of the examples is held out.
-
-    Which ones depends on the seed and on each example's own content: rows that are equal fall on the same side, and the
-    order of the file does not matter.
-
-    Raises:
-        DataError: `data/too-few-to-split`, when one of the sides would be empty.
-    """
-    keys = [files.sha256_of([seed, one.messages, one.tools, one.text]) for one in examples]
-    n_held = min(max(1, round(len(keys) * fraction)), len(keys) - 1)
-    edge = sorted(keys)[n_held - 1] if n_held > 0 else ""
-    held = tuple(one for one, key in zip(examples, keys, strict=True) if key <= edge)
-    kept = tuple(one for one, key in zip(examples, keys, strict=True) if key > edge)
-    if not held or not kept:
-        what = f"{len(examples)} examples cannot be parted into some to learn from and some to hold out"
-        raise DataError(Fault("data/too-few-to-split", what, fix="give more rows, or name a test file in data.test"))
-    return kept, held

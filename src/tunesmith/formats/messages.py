@@ -7,16 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tunesmith.errors import Fault
+from tunesmith.formats._foreign import cure
 from tunesmith.formats._turn import KEYS, Place, read_turn, read_weight, unknown_keys
 from tunesmith.text.example import Example
 
 ROW_KEYS = ("messages", "tools", "parallel_tool_calls")
-OTHER_FORMATS = {
-    "conversations": "these are ShareGPT rows: rename conversations, from and value to messages, role and content",
-    "instruction": "these are Alpaca rows: write instruction and output as a user and an assistant message",
-    "prompt": "write prompt and completion as a user and an assistant message",
-    "text": "set data.format: text, with objective: uft",
-}
 
 
 class Messages:
@@ -74,7 +69,7 @@ def _messages(row: Mapping[str, Any], place: Place) -> list[Any]:
         place.faults.append(Fault("data/messages-not-a-list", what, fix=fix, **place.at("messages")))
     elif not any(fault.code == "data/unknown-key" for fault in place.faults):
         what = f"this row has no messages; it has {', '.join(map(str, row)) or 'nothing'}"
-        fix = next((cure for key, cure in OTHER_FORMATS.items() if key in row), "add messages, or remove the row")
+        fix = cure(row) or "add messages, or remove the row"
         place.faults.append(Fault("data/no-messages", what, fix=fix, **place.at("messages")))
     return []
 

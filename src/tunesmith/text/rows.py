@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,17 @@ class Row:
     value: Mapping[str, Any]
 
 
-def find(paths: Sequence[str]) -> tuple[list[Path], list[Fault]]:
+def find(paths: Sequence[str], without: Sequence[Path] = ()) -> tuple[list[Path], list[Fault]]:
     """The files behind names, globs and folders, each once and in order; and a fault for each name with none behind it.
 
-    Of a folder, its tables (`.jsonl`, `.json`) are taken; its texts (`.txt`, `.md`) where it has no table.
+    Of a folder, its tables (`.jsonl`, `.json`) are taken; its texts (`.txt`, `.md`) where it has no table. Files of
+    `without` are left out of folders and globs.
     """
     found: dict[Path, None] = {}
     faults: list[Fault] = []
+    left_out = {one.resolve() for one in without}
     for name in paths:
-        here = _behind(name)
+        here = _behind(name, left_out)
         if isinstance(here, Fault):
             faults.append(here)
         else:
@@ -42,11 +44,11 @@ def find(paths: Sequence[str]) -> tuple[list[Path], list[Fault]]:
     return list(found), faults
 
 
-def _behind(name: str) -> list[Path] | Fault:
+def _behind(name: str, left_out: Set[Path]) -> list[Path] | Fault:
     path = Path(name)
     try:
         if path.is_dir():
-            inside = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+            inside = [one for one in _files(path.iterdir(), left_out) if not one.name.startswith(".")]
             tables = [one for one in inside if one.suffix.lower() in TABLES]
             files = tables or [one for one in inside if one.suffix.lower() in TEXTS]
             return files or Fault(
@@ -55,8 +57,8 @@ def _behind(name: str) -> list[Path] | Fault:
         if path.exists():
             return [path]
         if glob.has_magic(name):
-            matched = sorted(Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207  # takes absolute patterns
-            files = [one for one in matched if one.is_file()]
+            matched = glob.glob(name, recursive=True)  # noqa: PTH207  # takes absolute patterns
+            files = _files(map(Path, matched), left_out)
             return files or Fault("data/no-files", "no file matches", fix="check the pattern, and quote it", file=name)
         near = tuple(one.name for one in path.parent.iterdir()) if path.parent.is_dir() else ()
     except (OSError, ValueError) as error:
@@ -64,6 +66,10 @@ def _behind(name: str) -> list[Path] | Fault:
     files_near = tuple(one for one in near if Path(one).suffix.lower() in (*TABLES, *TEXTS))
     cure = did_you_mean(path.name, files_near) if files_near else "check the path"
     return Fault("data/no-such-file", "there is no such file", fix=cure, file=name)
+
+
+def _files(paths: Iterable[Path], left_out: Set[Path]) -> list[Path]:
+    return sorted(one for one in paths if one.is_file() and one.resolve() not in left_out)
 
 
 def _known() -> str:

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith import files
+from tunesmith import files, say
 from tunesmith.errors import Fault, TunesmithError
 from tunesmith.machine import Chosen, Machine
 from tunesmith.recipe import Recipe
@@ -97,22 +97,44 @@ def _base(ready: Ready) -> Text | None:
 
 def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
     """To learn from, and held out."""
-    from tunesmith.formats._reading import read, split
+    from tunesmith.formats._reading import read
+    from tunesmith.formats._split import split
 
     data = ready.recipe.data
+    named = data.test if isinstance(data.test, str) else None
     try:
-        train = read(data.train, data.format)
+        train = read(data.train, data.format, without=named)
         _add_faults(ready, train.faults)
-        if isinstance(data.test, str):
-            test = read(data.test, data.format)
+        if named:
+            test = read(named, data.format)
             _add_faults(ready, test.faults)
+            _not_learnt(ready, train.examples, test.examples)
             return train.examples, test.examples
-        if data.test is None or not train.examples:
+        if not isinstance(data.test, float) or not train.examples:
             return train.examples, ()
-        return split(train.examples, data.test, ready.recipe.run.seed)
+        kept, held = split(train.examples, data.test, ready.recipe.run.seed)
+        why = f"of {len(train.examples)}: {data.test:g} of them, as the recipe says; equal rows stay together"
+        ready.values.append(Chosen("held_out", f"{len(held)} rows", why))
+        return kept, held
     except TunesmithError as error:
         _add_faults(ready, error.faults)
         return (), ()
+
+
+def _not_learnt(ready: Ready, train: Sequence[Example], test: Sequence[Example]) -> None:
+    """Test rows that are also training rows tell nothing of what the model makes of new ones."""
+    from tunesmith.formats._split import shared
+
+    both = shared(train, test)
+    if not both:
+        return
+    first = both[0]
+    what = f"{len(both)} of {len(test)} test rows are also training rows"
+    if len(both) < len(test):
+        say.warn(f"{what}, the first at {first.file}, line {first.line}: the held-out loss will look too good")
+        return
+    fix = "name other rows in data.test, or a fraction to hold out, such as 0.1"
+    ready.refusals.append(Fault("plan/test-is-train", what, fix=fix, file=first.file, line=first.line or None))
 
 
 def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[Example], Sequence[Example]]) -> None:
