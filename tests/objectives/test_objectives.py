@@ -74,7 +74,18 @@ def test_a_raw_text_begins_with_what_its_tokenizer_adds() -> None:
     words.backend_tokenizer.post_processor = adds
     (piece,) = Uft().weigh(Example(text="a tale"), Text(words, frozenset()), 100)
     assert piece.ids[0] == words.bos_token_id
+    assert piece.ids[-1] == words.eos_token_id
     assert piece.weights == (0.0, *(1.0,) * (len(piece.ids) - 1))
+
+
+def test_a_text_without_an_end_token_or_of_one_token_is_a_fault() -> None:
+    words = tokenizer(None)
+    with pytest.raises(DataError) as caught:
+        Uft().weigh(Example(text="<|im_end|>", file="rows.jsonl", line=4), Text(words, frozenset()), 100)
+    assert [(fault.code, fault.line) for fault in caught.value.faults] == [("objective/nothing-follows", 4)]
+    words.eos_token = None
+    with pytest.raises(DataError, match="objective/no-end-token"):
+        Uft().weigh(Example(text="a tale"), Text(words, frozenset()), 100)
 
 
 def test_a_limit_below_two_tokens_is_a_fault() -> None:

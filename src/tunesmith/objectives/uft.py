@@ -7,6 +7,7 @@ from typing import ClassVar
 from tunesmith.errors import DataError, Fault
 from tunesmith.recipe import Part
 from tunesmith.text.example import Example, Tokens
+from tunesmith.text.mask import end_of
 from tunesmith.text.template import Text
 
 
@@ -30,15 +31,19 @@ class Uft(Part):
         first token of the text (BOS where the tokenizer adds one) has nothing before it and is never learnt.
 
         Raises:
-            DataError: `objective/max-length`, when no token fits beside the one before it.
+            DataError: `objective/max-length`, when no token fits beside the one before it; `objective/no-end-token`;
+                `objective/nothing-follows`, when the text is a single token.
         """
         if max_length < 2:
             what = f"max_length is {max_length}, and a target needs a token before it"
             raise DataError(Fault("objective/max-length", what, fix="set run.max_length: 2 or more"))
-        ids = list(text.prompt(example.text).ids)
-        end = text.tokenizer.eos_token_id
-        if end is not None and ids[-1:] != [end]:
-            ids.append(int(end))
-        starts = range(0, max(1, len(ids) - 1), max_length - 1)
-        pieces = (tuple(ids[start : start + max_length]) for start in starts)
-        return [Tokens(piece, (0.0, *(1.0,) * (len(piece) - 1))) for piece in pieces if len(piece) > 1]
+        ids, end = text.raw(example.text), end_of(text)
+        if ids[-1:] != [end]:
+            ids.append(end)
+        if len(ids) < 2:
+            what = "the text is a single token, and a target needs a token before it"
+            place = {"file": example.file, "line": example.line or None, "key": "text"}
+            raise DataError(Fault("objective/nothing-follows", what, fix="lengthen it, or remove the row", **place))
+        full = (0.0, *(1.0,) * (min(max_length, len(ids)) - 1))
+        pieces = (tuple(ids[start : start + max_length]) for start in range(0, len(ids) - 1, max_length - 1))
+        return [Tokens(piece, full[: len(piece)]) for piece in pieces]

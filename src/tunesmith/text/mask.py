@@ -87,15 +87,17 @@ def _until_end(example: Example, number: int, text: Text, ids: list[int], prompt
     for at, one in enumerate(learnt):
         if one in text.end_ids:
             return learnt[: at + 1]
-    end = text.tokenizer.eos_token_id
-    if end not in text.end_ids:
-        end = min(text.end_ids, default=None)
-    if end is None:
+    closed = _after(text, ids, prompt, answer.rstrip())
+    return [*(learnt if closed is None else closed), end_of(text)]
+
+
+def end_of(text: Text) -> int:
+    """The token that is added where the template, or a raw text, brings no end of its own."""
+    if text.end_id is None:
         what = "neither the template nor the tokenizer has an end token, so the model would never learn to stop"
         fix = "set eos_token in the base's tokenizer_config.json"
         raise DataError(Fault("objective/no-end-token", what, fix=fix))
-    closed = _after(text, ids, prompt, answer.rstrip())
-    return [*(learnt if closed is None else closed), int(end)]
+    return text.end_id
 
 
 def _after(text: Text, ids: list[int], prompt: str, answer: str) -> list[int] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.text.example import Ask, Message, Prompt
+from tunesmith.text.slices import slices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,10 +81,30 @@ class Text:
         """The ids of a rendered text: marks such as `<|im_end|>` are read as their token, none is added."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def raw(self, text: str) -> list[int]:
+        """The ids of a raw text with what its tokenizer adds (such as BOS). A long one is encoded in slices."""
+        first, *others = slices(text, self.encode)
+        ids = list(self.tokenizer(first, verbose=False)["input_ids"])
+        if not others:
+            return ids
+        n_after = len(ids) - _end_of(self.encode(first), ids)
+        after = ids[len(ids) - n_after :]
+        del ids[len(ids) - n_after :]
+        for one in others:
+            ids += self.encode(one)
+        same: dict[int, int] = {}
+        return [same.setdefault(one, one) for one in (*ids, *after)]  # one object a token of the vocabulary
+
+    @property
+    def end_id(self) -> int | None:
+        """The token that is written where an answer or a text ends and nothing else ends it."""
+        end = self.tokenizer.eos_token_id
+        return min(self.end_ids, default=None) if end is None else int(end)
+
     def prompt(self, ask: Ask, tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """What a model is given before it answers. A raw text gets the tokens that its tokenizer adds (such as BOS)."""
         if isinstance(ask, str):
-            return Prompt(ask, tuple(self.tokenizer(ask, verbose=False)["input_ids"]))
+            return Prompt(ask, tuple(self.raw(ask)))
         text = self.render(ask, tools, prompt=True)
         return Prompt(text, tuple(self.encode(text)))
 
@@ -124,6 +145,12 @@ def _with_text_arguments(message: Message) -> Message:
 
     calls = [{**call, "function": written(call["function"])} for call in message.get("tool_calls", ())]
     return {**message, "tool_calls": calls} if calls else message
+
+
+def _end_of(inner: list[int], ids: list[int]) -> int:
+    """Where `inner`, with which `ids` may begin after what a tokenizer adds, ends in it."""
+    starts = range(len(ids) - len(inner) + 1)
+    return next((at + len(inner) for at in starts if ids[at : at + len(inner)] == inner), len(ids))
 
 
 def _end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
