@@ -156,6 +156,16 @@ def test_inspect_marks_what_is_learnt(capsys: Capture) -> None:
     assert "[[ho" in out
 
 
+def test_inspect_shows_the_beginning_of_a_long_text_and_no_control_characters(capsys: Capture) -> None:
+    Path("a.txt").write_text("one\x1b[2Jline\n" * 1000)
+    assert main(["inspect", "a.txt"]) == 0
+    out = capsys.readouterr().out
+    assert "a.txt, line 1, as it is learnt from" in out
+    assert out.count("one\\x1b[2Jline\n") == 40
+    assert "\x1b" not in out
+    assert "characters more" in out
+
+
 def test_data_that_is_not_there_is_an_error_of_the_data(capsys: Capture) -> None:
     assert main(["inspect", "none.jsonl"]) == 1
     captured = capsys.readouterr()

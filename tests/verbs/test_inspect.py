@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiny.models import save
+from tunesmith.errors import PlanError, RecipeError
 from tunesmith.verbs.inspect import inspect
 
 GOOD = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello, please!"}]}
@@ -39,7 +40,7 @@ def test_without_a_model_rows_and_faults_are_told_and_no_tokens(tmp_path: Path) 
 
 def test_with_a_model_what_is_learnt_is_shown_token_by_token(tmp_path: Path, model: str) -> None:
     found = inspect(written(tmp_path, GOOD, GOOD), model=model)
-    prompt, answer = found.shown[0]
+    prompt, answer = found.shown[0].pieces
     assert prompt == (
         "<|im_start|>system\nYou are tiny.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n",
         False,
@@ -58,5 +59,27 @@ def test_rows_longer_than_the_limit_are_not_usable(tmp_path: Path, model: str) -
 
 def test_raw_text_is_learnt_whole(tmp_path: Path, model: str) -> None:
     found = inspect(written(tmp_path, {"text": "a tale"}), model=model)
-    assert "".join(text for text, _ in found.shown[0]) == "a tale<|im_end|>"
+    assert "".join(text for text, _ in found.shown[0].pieces) == "a tale<|im_end|>"
     assert found.n_prompt_tokens == 1
+
+
+def test_a_row_in_parts_is_named_by_its_line_and_part(tmp_path: Path, model: str) -> None:
+    data = written(tmp_path, {"text": "a"}, {"text": "the quick brown fox " * 30})
+    found = inspect(data, model=model, max_length=100)
+    assert [one.where for one in found.shown[:2]] == [
+        f"{data}, line 1",
+        f"{data}, line 2, part 1 of {found.shown[1].parts}",
+    ]
+    assert found.shown[1].parts > 1
+    assert found.n_usable == 2
+
+
+@pytest.mark.parametrize("length", [0, -3])
+def test_a_limit_below_one_is_refused(tmp_path: Path, model: str, length: int) -> None:
+    with pytest.raises(RecipeError, match="inspect/max-length"):
+        inspect(written(tmp_path, GOOD), model=model, max_length=length)
+
+
+def test_a_limit_beyond_the_model_is_refused_as_in_a_plan(tmp_path: Path, model: str) -> None:
+    with pytest.raises(PlanError, match="plan/too-long"):
+        inspect(written(tmp_path, GOOD), model=model, max_length=10**6)

@@ -1,3 +1,4 @@
+import re
 from typing import TYPE_CHECKING
 
 from tunesmith.cli.out import Out
@@ -5,22 +6,24 @@ from tunesmith.cli.out import Out
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tunesmith.verbs.inspect import Inspection
+    from tunesmith.verbs.inspect import Inspection, Pieces
 
 N_FAULTS = 20  # shown in full; --json has them all
+N_LINES, N_CHARACTERS = 40, 2000  # of a row
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # would steer the terminal; newline and tab may
 
 
 def inspect(*data: str, format: str | None = None, model: str | None = None, max_length: int | None = None) -> Out:
     """What is in the data: every fault with its line, token counts, and which text is learnt.
 
     The first rows are shown as they are learnt from; what is learnt is green on a terminal, and stands in [[ ]]
-    elsewhere. The exit code is 1 when a row cannot be learnt from.
+    where there is no colour. The exit code is 1 when a row cannot be learnt from.
 
     Args:
         data: Files, globs or folders.
         format: How a row is read: messages or text; found from the rows when left out.
         model: Count tokens and render as this model does: Hub id, folder, .gguf file, or bundle:NAME.
-        max_length: Tokens an example may have; the model's context when left out.
+        max_length: Tokens an example may have; what a plan would choose when left out.
 
     Example:
         $ tunesmith inspect chats.jsonl
@@ -28,7 +31,7 @@ def inspect(*data: str, format: str | None = None, model: str | None = None, max
         rows    2, of which 1 can be learnt from
         tokens  not counted: name a model, for example --model bundle:smollm2-135m-instruct
 
-        row 1 as it is learnt from
+        chats.jsonl, line 1, as it is learnt from
         user: play some jazz
         assistant: [[{"intent": "PlayMusic"}]]
 
@@ -57,16 +60,29 @@ def _paint(found: "Inspection", to: "Console") -> None:
         to.print(Text.assemble(("tokens  ", "dim"), said))
     else:
         to.print(Text("tokens  not counted: name a model, for example --model bundle:smollm2-135m-instruct", "dim"))
-    for number, pieces in enumerate(found.shown, 1):
+    for row in found.shown:
         to.print()
-        to.print(Text(f"row {number} as it is learnt from", "dim"))
-        shown = Text()
-        for text, learnt in pieces:
-            shown.append(text if to.is_terminal or not learnt else f"[[{text}]]", "green" if learnt else "")
-        shown.rstrip()
-        to.print(shown, soft_wrap=True)
+        to.print(Text(f"{row.where}, as it is learnt from", "dim"))
+        _paint_row(row.pieces, to)
     for fault in found.faults[:N_FAULTS]:
         to.print()
         to.print(str(fault), soft_wrap=True)
     if len(found.faults) > N_FAULTS:
         to.print(f"\nand {len(found.faults) - N_FAULTS} more; all of them with: --json")
+
+
+def _paint_row(pieces: "Pieces", to: "Console") -> None:
+    """What is learnt is marked; of a long row the beginning is shown."""
+    from rich.text import Text
+
+    in_colour = to.is_terminal and not to.no_color
+    shown = Text()
+    for text, learnt in pieces:
+        words = _CONTROL.sub(lambda one: f"\\x{ord(one[0]):02x}", text)
+        shown.append(words if in_colour or not learnt else f"[[{words}]]", "green" if learnt and in_colour else "")
+    shown.rstrip()
+    kept = "".join(shown.plain.splitlines(keepends=True)[:N_LINES])[:N_CHARACTERS].rstrip()
+    left = len(shown.plain) - len(kept)
+    to.print(shown[: len(kept)], soft_wrap=True)
+    if left:
+        to.print(Text(f"... and {left:,} characters more", "dim"))

@@ -17,14 +17,20 @@ from tunesmith.text.template import Text
 
 @dataclass(frozen=True)
 class Prepared:
-    """Sequences in the order of the examples, and every fault.
+    """The examples that gave sequences, in order, each with its own; and every fault."""
 
-    `n_examples` counts the examples that gave sequences.
-    """
-
-    tokens: list[Tokens]
+    rows: list[tuple[Example, list[Tokens]]]
     faults: list[Fault]
-    n_examples: int
+
+    @property
+    def n_examples(self) -> int:
+        """How many examples gave sequences."""
+        return len(self.rows)
+
+    @cached_property
+    def tokens(self) -> list[Tokens]:
+        """All sequences."""
+        return [one for _, made in self.rows for one in made]
 
     @cached_property
     def n_tokens(self) -> int:
@@ -39,9 +45,8 @@ class Prepared:
 
 def prepare(examples: Sequence[Example], objective: Objective, text: Text, max_length: int) -> Prepared:
     """The examples as an objective has them learnt. A fault that concerns the whole base is there once."""
-    tokens: list[Tokens] = []
+    rows: list[tuple[Example, list[Tokens]]] = []
     faults: dict[Fault, None] = {}
-    n_examples = 0
     lost: Counter[str] = Counter()
     with say.progress("tokenize", len(examples), "rows") as bar:
         for example in examples:
@@ -55,10 +60,11 @@ def prepare(examples: Sequence[Example], objective: Objective, text: Text, max_l
             except DataError as error:
                 faults.update(dict.fromkeys(error.faults))
                 continue
-            tokens.extend(made)
-            n_examples += bool(made)
-            if made and example.is_chat:
+            if not made:
+                continue
+            rows.append((example, made))
+            if example.is_chat:
                 lost.update(unwritten(example, text, made))
     for told, count in lost.items():
         say.warn(f"the base's chat template does not write {told}, so the model never sees them: {count:,} rows")
-    return Prepared(tokens, list(faults), n_examples)
+    return Prepared(rows, list(faults))

@@ -42,8 +42,10 @@ class Uft(Part):
             ids.append(end)
         if len(ids) < 2:
             what = "the text is a single token, and a target needs a token before it"
-            place = {"file": example.file, "line": example.line or None, "key": "text"}
-            raise DataError(Fault("objective/nothing-follows", what, fix="lengthen it, or remove the row", **place))
+            fix = "lengthen it, or remove the row"
+            raise DataError(
+                Fault("objective/nothing-follows", what, fix, example.file, example.line or None, key="text")
+            )
         full = (0.0, *(1.0,) * (min(max_length, len(ids)) - 1))
         pieces = (tuple(ids[start : start + max_length]) for start in range(0, len(ids) - 1, max_length - 1))
         return [Tokens(piece, full[: len(piece)]) for piece in pieces]

@@ -1,20 +1,37 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from tunesmith import rooms
-from tunesmith.errors import Fault
+from tunesmith.errors import Fault, RecipeError
 from tunesmith.formats._reading import Reading, read
-from tunesmith.objectives._prepare import prepare
+from tunesmith.objectives._prepare import Prepared, prepare
+from tunesmith.recipe import Options
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
 
 N_SHOWN = 3
 Pieces = tuple[tuple[str, bool], ...]
 """A text in pieces, each with whether it is learnt."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A usable row, or one of the `parts` that it is learnt in; where it stands, and its text."""
+
+    file: str
+    line: int
+    part: int
+    parts: int
+    pieces: Pieces
+
+    @property
+    def where(self) -> str:
+        """The place in words: `chats.jsonl, line 17, part 2 of 3`."""
+        return f"{self.file}, line {self.line}" + (f", part {self.part} of {self.parts}" if self.parts > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Inspection:
     n_prompt_tokens: int | None
     n_learnt_tokens: int | None
     faults: tuple[Fault, ...]
-    shown: tuple[Pieces, ...]
+    shown: tuple[Shown, ...]
 
     def as_json(self) -> Mapping[str, Any]:
         """The same for programs; keys as `docs/json.md` promises."""
@@ -59,20 +76,26 @@ def inspect(
         data: files, globs or folders.
         format: how a row is read; found from the rows when left out.
         model: counts tokens and renders as this model does: Hub id, folder, .gguf file, or bundle:NAME.
-        max_length: tokens an example may have; the model's context when left out.
+        max_length: tokens an example may have; what a plan would choose when left out.
 
     Raises:
-        RecipeError: there is no such format.
+        RecipeError: there is no such format; `inspect/max-length`, when it is below 1.
+        PlanError: `plan/too-long`, when it is more than the model attends to.
         SourceError: the model cannot be had.
     """
+    if max_length is not None and max_length < 1:
+        what = f"max_length is {max_length}, and an example has one token at least"
+        raise RecipeError(Fault("inspect/max-length", what, fix="give 1 or more, or leave it out"))
     reading = read(data, format)
     if model is None:
-        shown = tuple(_plain(one) for one in reading.examples[:N_SHOWN])
+        shown = tuple(Shown(one.file, one.line, 1, 1, _plain(one)) for one in reading.examples[:N_SHOWN])
         return Inspection(reading.format, reading.n_rows, len(reading.examples), None, None, reading.faults, shown)
+    from tunesmith.learn.settings import longest
     from tunesmith.sources._find import source_of
 
     facts = source_of(model).facts(model)
-    return _with_model(reading, Text.read(facts.folder), max_length or facts.context)
+    most = longest(Options(max_length=max_length or "auto"), facts, in_pieces=reading.format == "text")
+    return _with_model(reading, Text.read(facts.folder), int(most.value))
 
 
 def _with_model(reading: Reading, text: Text, max_length: int) -> Inspection:
@@ -85,8 +108,14 @@ def _with_model(reading: Reading, text: Text, max_length: int) -> Inspection:
         prepared.n_tokens - prepared.n_learnt,
         prepared.n_learnt,
         (*reading.faults, *prepared.faults),
-        tuple(_pieces(one, text) for one in prepared.tokens[:N_SHOWN]),
+        tuple(islice(_shown(prepared, text), N_SHOWN)),
     )
+
+
+def _shown(prepared: Prepared, text: Text) -> Iterator[Shown]:
+    for example, made in prepared.rows:
+        for part, tokens in enumerate(made, 1):
+            yield Shown(example.file, example.line, part, len(made), _pieces(tokens, text))
 
 
 def _plain(example: Example) -> Pieces:
