@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -156,6 +157,16 @@ class Recipe(Part):
     """How the run goes."""
     export: tuple[Annotated[SerializeAsAny[Part], _member("exports")], ...] = ()
     """The forms the tuned model is written in."""
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """Its file's name without the ending; empty where it was read from no file."""
+        return self._name
+
+    def __eq__(self, other: object) -> bool:
+        """Two recipes are one when they ask for the same, wherever they were read."""
+        return isinstance(other, Recipe) and self.as_tree() == other.as_tree()
 
     @model_validator(mode="after")
     def _each_export_once(self) -> Self:
@@ -174,7 +185,9 @@ class Recipe(Part):
         Raises:
             RecipeError: with every fault of the file at once, each with its line and key.
         """
-        return cls.from_text(_text_of(Path(path)), file=str(path), changes=changes)
+        recipe = cls.from_text(_text_of(Path(path)), file=str(path), changes=changes)
+        recipe._name = Path(path).stem
+        return recipe
 
     @classmethod
     def from_text(cls, text: str, file: str = "recipe", changes: Sequence[str] = ()) -> Self:

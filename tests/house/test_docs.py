@@ -9,7 +9,6 @@ import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -154,18 +153,6 @@ def test_links_between_our_own_pages_lead_somewhere() -> None:
     assert len(pages) > 20
     assert len(links) > 5
     assert [f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()] == []
-
-
-def test_the_readme_s_python_is_the_classic_recipe_in_fewer_than_ten_lines() -> None:
-    from tunesmith.recipe import Recipe
-
-    code = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    lines = [line for line in code.splitlines() if line.strip()]
-    assert len(lines) < 10
-    assert lines[-1] == "print(run(recipe).ok)"
-    names: dict[str, Any] = {}
-    exec("\n".join(lines[:-1]), names)
-    assert names["recipe"] == Recipe.read(ROOT / "recipes" / "mistral-7b-lora.yaml")
 
 
 def test_the_keys_that_programs_rely_on_are_those_that_are_promised() -> None:

@@ -182,3 +182,13 @@ def test_a_missing_file_and_an_unreadable_one_are_told_apart(tmp_path: Path) -> 
     with pytest.raises(RecipeError) as raised:
         Recipe.read(latin)
     assert raised.value.faults[0].code == "recipe/unreadable"
+
+
+def test_a_recipe_is_named_after_its_file_and_is_the_same_under_any_name(tmp_path: Path) -> None:
+    for name in ("voice.yaml", "other.yml"):
+        (tmp_path / name).write_text(LEAST)
+    voice, other = Recipe.read(tmp_path / "voice.yaml"), Recipe.read(tmp_path / "other.yml")
+    assert (voice.name, other.name, Recipe.from_text(LEAST).name) == ("voice", "other", "")
+    assert voice == other
+    assert hash(voice) == hash(other)
+    assert voice != Recipe.read(tmp_path / "voice.yaml", ["run.seed=2"])

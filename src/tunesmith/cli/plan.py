@@ -17,7 +17,7 @@ def plan(recipe: Path, /, *, set_: Changes = (), into: Path | None = None) -> Ou
     Args:
         recipe: The recipe's file.
         set_: Change a value of the recipe, as KEY=VALUE; may be repeated.
-        into: The folder of the run; runs/NAME when left out.
+        into: The folder of the run; for voice.yaml it is runs/voice when left out.
 
     Example:
         $ tunesmith plan tiny.yaml

@@ -19,7 +19,7 @@ def run(recipe: Path, /, *, set_: Changes = (), into: Path | None = None, fresh:
     Args:
         recipe: The recipe's file.
         set_: Change a value of the recipe, as KEY=VALUE; may be repeated.
-        into: The folder of the run; runs/NAME when left out.
+        into: The folder of the run; for voice.yaml it is runs/voice when left out.
         fresh: Begin again, even if the folder holds a run.
 
     Example:

@@ -16,7 +16,7 @@ def tune(
     Args:
         recipe: The recipe's file.
         set_: Change a value of the recipe, as KEY=VALUE; may be repeated.
-        into: The folder of the run; runs/NAME when left out.
+        into: The folder of the run; for voice.yaml it is runs/voice when left out.
         resume: Go on from the last checkpoint in the folder.
         fresh: Begin again, even if the folder holds a run.
 

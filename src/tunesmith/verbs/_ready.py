@@ -205,10 +205,11 @@ def _first_line(error: Exception) -> str:
 
 
 def home_of(recipe: Recipe) -> Path:
-    """Where a run stands when no folder is named: `runs/` and the names of data, base and method."""
+    """Where a run stands when no folder is named: `runs/` and the recipe's name, or else data, base and method."""
     first = recipe.data.train if isinstance(recipe.data.train, str) else recipe.data.train[0]
     base = recipe.base.rstrip("/").rpartition("/")[2].rpartition(":")[2]
-    words = (Path(first).stem, Path(base).stem if base.endswith(".gguf") else base, type(recipe.method).kind)
+    told = (Path(first).stem, Path(base).stem if base.endswith(".gguf") else base, type(recipe.method).kind)
+    words = (recipe.name,) if recipe.name else told
     return Path("runs") / "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.") or "x" for word in words)
 
 

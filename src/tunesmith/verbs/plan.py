@@ -67,7 +67,7 @@ def plan(recipe: Recipe, *, into: Path | None = None) -> Plan:
 
     Args:
         recipe: what is asked for.
-        into: the run's folder; `runs/NAME` when left out.
+        into: the run's folder; `runs/` and the name of the recipe's file when left out.
     """
     folder = into or home_of(recipe)
     ready = make_ready(recipe, folder)

@@ -70,7 +70,7 @@ def run(recipe: Recipe | str | Path, *, into: Path | None = None, fresh: bool = 
 
     Args:
         recipe: the recipe, or its file.
-        into: the run's folder; `runs/NAME` when left out.
+        into: the run's folder; `runs/` and the name of the recipe's file when left out.
         fresh: begin anew where an unfinished or another run stands; what stood there is kept beside it.
 
     Raises:

@@ -40,7 +40,7 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
 
     Args:
         recipe: what is asked for.
-        into: the run's folder; `runs/NAME` when left out.
+        into: the run's folder; `runs/` and the name of the recipe's file when left out.
         resume: go on from the last checkpoint in the folder.
         fresh: begin anew; what stands in the folder is kept beside it.
 
