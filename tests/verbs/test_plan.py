@@ -10,7 +10,7 @@ from tiny.models import save
 from tiny.rows import BY_HEART, write_chats
 from tunesmith import say
 from tunesmith.errors import PlanError
-from tunesmith.machine import Machine
+from tunesmith.machine import ROUTES, Machine
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.plan import Plan, plan
 
@@ -171,6 +171,13 @@ def test_a_machine_that_is_too_small_is_said_so(
     assert codes(plan(recipe(base, data), into=tmp_path / "run")) == [code]
 
 
+def test_what_an_export_needs_is_planned_with_it(base: Path, data: Path, tmp_path: Path) -> None:
+    one = plan(recipe(base, data, export=["ollama"]), into=tmp_path / "run")
+    both = plan(recipe(base, data, export=["gguf", "ollama"]), into=tmp_path / "run")
+    assert one.disk_bytes == both.disk_bytes
+    assert [fault.what for fault in one.refusals] == [fault.what for fault in both.refusals]
+
+
 def test_what_the_method_cannot_deliver_is_refused_before_training(
     base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +207,36 @@ def test_raw_text_comes_in_pieces(tmp_path: Path) -> None:
     assert len(planned.ready.rows) > 1
 
 
-def test_the_classic_recipe_on_a_7b_base_is_planned_without_its_weights(data: Path, tmp_path: Path) -> None:
+def gpu(memory_bytes: int, gpu_memory_bytes: int) -> Machine:
+    return Machine(8, memory_bytes, 10**12, "a GPU", gpu_memory_bytes)
+
+
+@pytest.mark.parametrize(
+    ("machine", "refused"),
+    [
+        (gpu(64 * 10**9, 24 * 10**9), ""),
+        (gpu(64 * 10**9, 8 * 10**9), "learning needs up to"),
+        (gpu(16 * 10**9, 24 * 10**9), "beside its GPU's"),
+    ],
+)
+def test_a_7b_base_fits_a_gpu_of_24_gb_and_comes_to_rest_in_the_memory_beside_it(
+    machine: Machine, refused: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """14.5 GB of weights in bfloat16 on the GPU; 29 GB of them in float32 in the machine's own memory."""
+    from tunesmith import machine as machines
+
+    sound = machines.Speed({"float32": 20e3, "float32-onednn": 20e3, "bfloat16": 60e3}, dict.fromkeys(ROUTES, 1e-7))
+    monkeypatch.setattr(Machine, "look", classmethod(lambda cls, folder: machine))
+    for module in ("tunesmith.machine", "tunesmith.learn.settings"):
+        monkeypatch.setattr(f"{module}.measure", lambda machine: sound)
+    planned = classic(data, tmp_path)
+    assert [fault.code for fault in planned.refusals] == (["plan/memory-too-small"] if refused else [])
+    assert all(refused in fault.what for fault in planned.refusals)
+    assert 14 * 10**9 < planned.memory_bytes < 24 * 10**9
+    assert 29 * 10**9 < planned.host_memory_bytes < 64 * 10**9
+
+
+def classic(data: Path, tmp_path: Path) -> Plan:
     """Mistral-7B, LoRA rank 16 on q_proj and v_proj: 6.8 million weights of 7.2 billion move."""
     from transformers import MistralConfig
 
@@ -209,7 +245,11 @@ def test_the_classic_recipe_on_a_7b_base_is_planned_without_its_weights(data: Pa
     MistralConfig().save_pretrained(folder)
     method = {"kind": "lora", "rank": 16, "alpha": 32, "dropout": 0.05, "targets": ["q_proj", "v_proj"]}
     options = {"batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 2e-4, "epochs": 3}
-    planned = plan(recipe(folder, data, method=method, run=options), into=tmp_path / "run")
+    return plan(recipe(folder, data, method=method, run=options), into=tmp_path / "run")
+
+
+def test_the_classic_recipe_on_a_7b_base_is_planned_without_its_weights(data: Path, tmp_path: Path) -> None:
+    planned = classic(data, tmp_path)
     assert set(codes(planned)) <= {"plan/memory-too-small", "plan/disk-too-small"}
     assert planned.steps == 6
     assert planned.ready.settings is not None

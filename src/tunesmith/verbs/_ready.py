@@ -17,6 +17,7 @@ from tunesmith.machine import Chosen, Machine
 from tunesmith.recipe import Recipe
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
+from tunesmith.verbs.export import wanted
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -167,9 +168,9 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
 
 
 def _exports(ready: Ready, facts: BaseFacts) -> None:
-    """What the exports refuse, and what the method cannot deliver to them."""
+    """What the exports and those that they need refuse, and what the method cannot deliver to them."""
     delivers = ready.method.delivers(facts)
-    for export in ready.recipe.export:
+    for export in wanted(ready.recipe.export):
         kind = type(export).kind
         delivery = delivers.get(kind)
         if delivery is not None and delivery.kind == "refused":
@@ -177,7 +178,7 @@ def _exports(ready: Ready, facts: BaseFacts) -> None:
             ready.refusals.append(
                 Fault("plan/no-way-there", what, fix=f"leave {kind} out of export, or choose another method")
             )
-        ready.refusals += export.refuse(facts, ready.machine)  # type: ignore[attr-defined]
+        ready.refusals += export.refuse(facts, ready.machine)
 
 
 def _settings(ready: Ready, facts: BaseFacts) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import Fault, PlanError
-from tunesmith.machine import Chosen
+from tunesmith.machine import Chosen, Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.recipe import Recipe
 from tunesmith.verbs._ready import Ready, home_of, make_ready
+from tunesmith.verbs.export import wanted
 from tunesmith.weights.facts import BaseFacts
 
 EFFICIENCY = {"cpu": 0.45, "cuda": 0.35}
@@ -21,6 +22,7 @@ class Plan:
     """What a recipe will take and where it can go, before anything is loaded.
 
     `tokens` are those that go through the model in all epochs; `seconds` is an estimate of the tuning alone.
+    `memory_bytes` are of the device that learns, `host_memory_bytes` of the machine; without a GPU they are the same.
     """
 
     folder: Path
@@ -28,6 +30,7 @@ class Plan:
     tokens: int
     seconds: float
     memory_bytes: int
+    host_memory_bytes: int
     disk_bytes: int
     values: tuple[Chosen, ...]
     refusals: tuple[Fault, ...]
@@ -42,6 +45,7 @@ class Plan:
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
             "memory_bytes": self.memory_bytes,
+            "host_memory_bytes": self.host_memory_bytes,
             "disk_bytes": self.disk_bytes,
             "values": [asdict(value) for value in self.values],
             "refusals": [fault.as_json() for fault in self.refusals],
@@ -72,17 +76,18 @@ def plan(recipe: Recipe, *, into: Path | None = None) -> Plan:
     folder = into or home_of(recipe)
     ready = make_ready(recipe, folder)
     delivers = ready.method.delivers(ready.facts) if ready.facts else {}
-    memory = disk = steps = tokens = 0
+    memory = host = disk = steps = tokens = 0
     seconds = 0.0
     values = list(ready.values)
     refusals = list(ready.refusals)
     if ready.facts and ready.settings:
         steps = ready.settings.steps
         tokens, seconds, why = _time(ready, ready.facts)
-        memory, disk = _sizes(ready, ready.facts)
+        memory, host = _memory(ready, ready.facts)
+        disk = _disk(ready, ready.facts)
         values.append(why)
-        refusals += _too_small(ready, memory, disk)
-    return Plan(folder, steps, tokens, seconds, memory, disk, tuple(values), tuple(refusals), delivers, ready)
+        refusals += _too_small(ready.machine, memory, host, disk)
+    return Plan(folder, steps, tokens, seconds, memory, host, disk, tuple(values), tuple(refusals), delivers, ready)
 
 
 def _load(ready: Ready, facts: BaseFacts) -> Any:
@@ -130,24 +135,39 @@ def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
     return tokens, seconds, Chosen("seconds", round(seconds), why)
 
 
-def _sizes(ready: Ready, facts: BaseFacts) -> tuple[int, int]:
-    """Memory and disk in bytes, both upper bounds; the disk with the exports."""
+def _memory(ready: Ready, facts: BaseFacts) -> tuple[int, int]:
+    """Bytes of the device that learns, and of the machine; upper bounds."""
     from tunesmith.weights import estimate
 
     settings = ready.settings
     assert settings is not None
     load = _load(ready, facts)
-    memory = estimate.memory_bytes(facts, load, tokens_at_once=settings.most_tokens, recompute=settings.recompute)
-    exports = sum(export.disk_bytes(facts) for export in ready.recipe.export)  # type: ignore[attr-defined]
-    return memory, estimate.disk_bytes(facts, load, settings.save_dtype) + exports
+    learning = estimate.memory_bytes(facts, load, tokens_at_once=settings.most_tokens, recompute=settings.recompute)
+    resting = estimate.resting_bytes(facts, load, settings.save_dtype)
+    most = max(learning, resting)
+    return (learning, resting) if ready.machine.gpu else (most, most)
 
 
-def _too_small(ready: Ready, memory: int, disk: int) -> list[Fault]:
-    machine, faults = ready.machine, []
+def _disk(ready: Ready, facts: BaseFacts) -> int:
+    """Bytes of the run with its exports and what those need; an upper bound."""
+    from tunesmith.weights import estimate
+
+    assert ready.settings is not None
+    exports: int = sum(export.disk_bytes(facts) for export in wanted(ready.recipe.export))
+    return estimate.disk_bytes(facts, _load(ready, facts), ready.settings.save_dtype) + exports
+
+
+def _too_small(machine: Machine, memory: int, host: int, disk: int) -> list[Fault]:
+    faults = []
     if memory > machine.learning_memory_bytes:
-        has = machine.learning_memory_bytes / 1e9
-        what = f"needs up to {memory / 1e9:.1f} GB of memory, and this machine has {has:.1f}"
+        has = f"{machine.gpu or 'this machine'} has {machine.learning_memory_bytes / 1e9:.1f}"
+        what = f"learning needs up to {memory / 1e9:.1f} GB of memory, and {has}"
         fix = "choose a smaller base or method: lora, set a smaller run.max_length, or take a larger machine"
+        faults.append(Fault("plan/memory-too-small", what, fix=fix))
+    if machine.gpu and host > machine.memory_bytes:
+        has = f"this machine has {machine.memory_bytes / 1e9:.1f} beside its GPU's"
+        what = f"putting the learnt weights into the base needs up to {host / 1e9:.1f} GB of memory, and {has}"
+        fix = "choose a smaller base, set run.save_dtype: bfloat16, or take a machine with more memory"
         faults.append(Fault("plan/memory-too-small", what, fix=fix))
     if disk > machine.free_disk_bytes:
         what = f"needs up to {disk / 1e9:.1f} GB of disk, and {machine.free_disk_bytes / 1e9:.1f} GB are free here"

@@ -54,14 +54,18 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 
 
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
-    """The most memory a run takes at any time; an upper bound.
-
-    Training, or coming to rest: then the weights stand in float32 beside the file they are read from or written to.
-    """
+    """The most memory that learning takes on its device; an upper bound."""
     logits = 4 * 128 * facts.vocab_size * 4
-    learning = standing_bytes(load) + tokens_at_once * token_bytes(facts, load.dtype, recompute=recompute) + logits
-    resting = PROGRAM + facts.n_parameters * 8 + load.n_trainable * 8
-    return max(learning, resting)
+    return standing_bytes(load) + tokens_at_once * token_bytes(facts, load.dtype, recompute=recompute) + logits
+
+
+def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
+    """The most memory that coming to rest takes, on the processor whatever learnt; an upper bound.
+
+    The weights stand in float32 beside what is written of them; what is cast first gives its room to what is written.
+    """
+    a_weight = 8 if save_dtype == "float32" else 5
+    return PROGRAM + facts.n_parameters * a_weight + load.n_trainable * 8
 
 
 def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
