@@ -211,6 +211,29 @@ def test_a_file_is_left_out_of_folders_and_globs_and_not_of_names(tmp_path: Path
     assert read(str(tmp_path), without=test).examples[0].messages[0]["content"] == "train"
 
 
+PRETTY = json.dumps({"messages": [USER, ANSWER]}, indent=1)
+BROKEN_INSIDE = '{"messages": [\n{"role": "user", "content": "a"},\n{"role": "assistant", "content": "b"}]}\n'
+ROW = json.dumps({"messages": [USER, ANSWER]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code", "cure"),
+    [
+        ("o.json", PRETTY, "data/not-json-lines", "write the rows as one list, in [ ]"),
+        ("o.jsonl", PRETTY, "data/not-json-lines", "write each row on one line"),
+        ("o.jsonl", BROKEN_INSIDE, "data/not-json-lines", "write each row on one line"),
+        ("o.jsonl", f"[{ROW},\n{ROW}]", "data/not-json-lines", "rename it to .json"),
+        ("o.jsonl", f'{{"messages": [\n{ROW}\n', "data/not-json", "mend this line"),
+        ("o.jsonl.gz", "x", "data/unknown-file", "gunzip -k o.jsonl.gz"),
+    ],
+)
+def test_json_that_is_laid_out_otherwise_has_its_cure(
+    tmp_path: Path, name: str, text: str, code: str, cure: str
+) -> None:
+    (fault,) = written(tmp_path, text, name).faults
+    assert (fault.code, cure in fault.fix) == (code, True), fault.fix
+
+
 CHAT_ROWS = "a user and an assistant message"
 
 

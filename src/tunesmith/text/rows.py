@@ -81,6 +81,8 @@ def read(path: Path) -> Iterator[Row | Fault]:
     kind = path.suffix.lower()
     if kind not in (*TABLES, *TEXTS):
         fix = f"give one of {_known()}, or rename the file to what it is"
+        if kind == ".gz":
+            fix = f"unpack it: gunzip -k {path.name}"
         yield Fault("data/unknown-file", f"{kind or 'no ending'} is no kind of data file", fix=fix, file=str(path))
         return
     n_rows = 0
@@ -149,18 +151,51 @@ def _line_file(path: Path) -> Iterator[Row | Fault]:
                 continue
             text = _decode(raw, str(path), number, start)
             row = text if isinstance(text, Fault) else _row(text.strip(), str(path), number)
-            if first and isinstance(row, Fault) and row.code == "data/not-json" and _opens(raw):
-                what = "this is JSON over several lines, and .jsonl holds one object a line"
-                fix = "rename it to .json when it is a list of rows, or write each row on one line"
-                yield Fault("data/not-json-lines", what, fix=fix, file=str(path), line=number)
+            if first and isinstance(row, Fault) and row.code == "data/not-json" and _opens(raw, _line_after(path, at)):
+                yield _over_lines(path, number, is_list=raw.lstrip().startswith(b"["))
                 return
             first = False
             yield row
 
 
-def _opens(raw: bytes) -> bool:
-    """Whether a line only begins something that goes on below."""
-    return raw.strip() in (b"[", b"{") or raw.lstrip().startswith(b"[")
+def _over_lines(path: Path, line: int, *, is_list: bool) -> Fault:
+    what = "this is JSON over several lines, and here a line holds a row"
+    fix = "write each row on one line, or all of them as one list in a .json file"
+    if is_list:
+        fix = "rename it to .json, or write each row on one line"
+    elif path.suffix.lower() == ".json":
+        fix = "write the rows as one list, in [ ], or each on one line"
+    return Fault("data/not-json-lines", what, fix=fix, file=str(path), line=line)
+
+
+def _opens(raw: bytes, after: bytes) -> bool:
+    """Whether a line only begins something that goes on below: the line after it is no row of its own."""
+    return raw.lstrip().startswith(b"[") or bool(after and _ends_early(raw) and not _stands_alone(after))
+
+
+def _ends_early(raw: bytes) -> bool:
+    text = raw.decode("utf-8", "replace").strip()
+    try:
+        _DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)
+    except (RecursionError, ValueError):
+        pass
+    return False
+
+
+def _stands_alone(raw: bytes) -> bool:
+    try:
+        return isinstance(json.loads(raw), dict)
+    except (RecursionError, ValueError):
+        return False
+
+
+def _line_after(path: Path, at: int) -> bytes:
+    """The first line with something on it from this byte on."""
+    with path.open("rb") as file:
+        file.seek(at)
+        return next((line.strip() for line in file if line.strip()), b"")
 
 
 def _list_file(path: Path) -> Iterator[Row | Fault]:
