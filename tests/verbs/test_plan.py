@@ -141,7 +141,7 @@ def test_many_faults_of_the_data_are_counted_not_all_shown(base: Path, data: Pat
 def test_rows_without_a_learnt_token_are_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.objectives import _prepare
 
-    nothing = _prepare.Prepared([], [], 0)
+    nothing = _prepare.Prepared([], [])
     monkeypatch.setattr(_prepare, "prepare", lambda *args: nothing)
     data = write_chats(tmp_path / "rows.jsonl")
     assert codes(plan(recipe(base, data), into=tmp_path / "run")) == ["plan/no-loss"]
