@@ -34,6 +34,8 @@ def virtual_environment() -> Path | None:
         return None
     python = VENV / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.is_file() and _call("a virtual environment", [sys.executable, "-m", "venv", VENV]):
+        shutil.rmtree(VENV, ignore_errors=True)  # what is left has no pip, and the next call would take it for whole
+        print("missing: python3-venv; apt-get install python3-venv (or whatever brings Python's venv and pip here)")
         return None
     stamp = VENV / ".tunesmith-installed"
     wanted = _hash(needs.ROOT / "pyproject.toml")
