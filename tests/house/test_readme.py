@@ -10,6 +10,7 @@ import pytest
 
 from tiny.models import CHATML, save
 from tiny.rows import write_chats
+from tunesmith import rooms
 from tunesmith.cli import main
 from tunesmith.recipe import Recipe
 
@@ -53,3 +54,14 @@ def test_its_python_is_the_classic_recipe_in_fewer_than_ten_lines() -> None:
     names: dict[str, Any] = {}
     exec("\n".join(lines[:-1]), names)
     assert names["recipe"] == Recipe.read(ROOT / "recipes" / "mistral-7b-lora.yaml")
+
+
+def test_the_table_of_methods_says_what_each_method_says_itself() -> None:
+    rows = [line.strip("| ").split(" | ") for line in section("Where a method can go").splitlines() if line[:1] == "|"]
+    said = {name: dict(zip(("gguf", "ollama", "web"), cells[1:], strict=True)) for name, *cells in rows[2:]}
+    assert set(said) == set(rooms.names("methods"))
+    for name, cells in said.items():
+        delivers = rooms.find("methods", name)().delivers(None)
+        assert {export: cell.partition(":")[0] for export, cell in cells.items()} == {
+            export: delivers[export].kind for export in cells
+        }

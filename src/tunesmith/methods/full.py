@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith import rooms
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
@@ -64,4 +63,5 @@ class Full(Part):
 
     def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
         """Everywhere: a fully tuned model is a plain model."""
-        return {name: Delivery("exact", "the weights themselves") for name in rooms.names("exports")}
+        plain = Delivery("exact", "the weights themselves")
+        return {"safetensors": plain, "gguf": plain, "ollama": plain, "web": plain}

@@ -123,8 +123,9 @@ class Lora(Part):
     def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
         """Everywhere: merged, it is a plain model."""
         how = "merged in float32 and cast once"
-        beside = {"safetensors": f"{how}; the adapter alone stands in adapter/ as PEFT saves it"}
-        return {name: Delivery("exact", beside.get(name, how)) for name in rooms.names("exports")}
+        merged = Delivery("exact", how)
+        beside = Delivery("exact", f"{how}; the adapter alone stands in adapter/ as PEFT saves it")
+        return {"safetensors": beside, "gguf": merged, "ollama": merged, "web": merged}
 
 
 def _matches(name: str, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
