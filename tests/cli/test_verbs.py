@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import textwrap
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_list_names_every_member_with_its_options(capsys: Capture) -> None:
             for option in member["options"]:
                 assert set(option) == {"name", "type", "default", "text"}
                 assert all(option.values()), (member["name"], option)
+                assert re.fullmatch(r"[a-z0-9_ <>=.-]+", option["type"]), (member["name"], option)
                 n_options += 1
     assert n_options >= 8
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from tunesmith import rooms
 from tunesmith.errors import Fault, RecipeError
@@ -106,25 +106,27 @@ def _shown(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def _type(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
+def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """A type in the words of the recipe: `integer > 0`, `auto or number`, `list of text`."""
     parts = get_args(annotation)
     origin = get_origin(annotation)
     if annotation is None or annotation is type(None):
         return "nothing"
-    if str(origin) == "typing.Annotated":
+    if origin is Annotated:
         return _type(parts[0], parts[1:])
     if str(origin) == "typing.Literal":
         return " or ".join(_shown(part) for part in parts)
     if origin in (tuple, list):
         return f"list of {_type(parts[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"names with {_type(parts[1])}"
     if parts:  # a union
         return " or ".join(dict.fromkeys(_type(part) for part in parts))
     names = {bool: "true or false", int: "integer", float: "number", str: "text"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation))) + _limits(metadata)
 
 
-def _limits(metadata: list[Any] | tuple[Any, ...]) -> str:
+def _limits(metadata: Sequence[Any]) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     found = [
         f" {sign} {getattr(one, key):g}"
