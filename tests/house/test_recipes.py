@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from tiny import models
 from tunesmith.recipe import Recipe
 
@@ -61,6 +62,8 @@ def test_a_recipe_is_read_as_it_stands_and_each_choice_has_its_words(path: Path)
 def test_a_recipe_is_planned_without_weights(path: Path, tmp_path: Path) -> None:
     from tunesmith.verbs.plan import plan
 
+    if "web" in [one.kind for one in Recipe.read(path).export]:
+        needs.need_node()
     is_chat = Recipe.read(path).objective.kind == "sft"
     data = rows(tmp_path, is_chat)
     folder = base(tmp_path / "base", "llama")
