@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,6 +13,7 @@ from tunesmith.errors import ArtifactError, Fault
 from tunesmith.recipe import Recipe
 
 MANIFEST = "manifest.json"
+MARK = "identity.json"  # the first file of a run: a folder without it is none, whatever else it holds
 TEXT_FILES = (
     "config.json",
     "generation_config.json",
@@ -46,14 +47,17 @@ class Manifest:
         return files.sha256_of({"kind": self.kind, "parents": dict(self.parents), "options": dict(self.options)})
 
 
-def seal(folder: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest, last of all, with the sizes of all other files as they stand."""
+def seal(folder: Path, manifest: Manifest, parts: Collection[str] = ()) -> Manifest:
+    """Write the manifest, last of all, with the sizes of all other files as they stand, or of `parts` alone.
+
+    What stands beside the `parts` may be changed by whoever owns the folder.
+    """
     from tunesmith import __version__
 
     sizes = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not _hidden(path.relative_to(folder))
+        name.as_posix(): (folder / name).stat().st_size
+        for name in sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        if name.name != MANIFEST and not _hidden(name) and (not parts or name.parts[0] in parts)
     }
     sealed = Manifest(manifest.kind, manifest.parents, manifest.options, manifest.about, sizes, __version__)
     files.write_json(folder / MANIFEST, asdict(sealed))
@@ -171,6 +175,11 @@ class Run:
     """A run: recipe, plan, metrics, model and exports in one folder. Done when its manifest is there."""
 
     folder: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run stands here at all, done or not."""
+        return (self.folder / MARK).is_file()
 
     @property
     def manifest(self) -> Manifest | None:

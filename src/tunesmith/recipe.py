@@ -131,7 +131,7 @@ class Options(Part):
     """Type of the saved weights; auto: float32 below a billion weights, else bfloat16."""
     checkpoint_minutes: PositiveFloat = 10.0
     """Minutes between checkpoints; one is also written at the end of each epoch and on Ctrl-C."""
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Fixes the order of the rows and the start of new weights."""
 
     @model_validator(mode="after")
@@ -213,9 +213,18 @@ class Recipe(Part):
         return yaml12.write(self.as_tree())
 
     def learning_hash(self) -> str:
-        """What decides the trained weights: all but the exports. Two recipes with one hash give one run."""
+        """What decides the trained weights besides base and data, whose content is hashed and not their names.
+
+        How many rows make a step counts, not how many of them go through the model at once.
+        """
         tree = self.as_tree()
-        del tree["export"]
+        del tree["export"], tree["base"], tree["data"]["train"], tree["data"]["test"], tree["run"]["checkpoint_minutes"]
+        at_once, batches = self.run.batch_size, self.run.gradient_accumulation_steps
+        if self.run.tokens_per_step != "auto":
+            tree["run"]["batch_size"] = "auto"
+        elif at_once != "auto":
+            tree["run"]["batch_size"] = at_once * (1 if batches == "auto" else batches)
+            tree["run"]["gradient_accumulation_steps"] = 1
         return files.sha256_of(tree)
 
 

@@ -110,6 +110,39 @@ def test_a_folder_that_is_no_run_is_not_written_into(base: Path) -> None:
     assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_recipe_alone_makes_a_folder_no_run_and_keeps_its_comments(base: Path) -> None:
+    Path("voice").mkdir()
+    Path("voice/recipe.yaml").write_text("# why this base: ...\n")
+    for fresh in ({}, {"resume": True}):
+        with pytest.raises(ArtifactError, match="artifact/not-a-run"):
+            tune(recipe(base), into=Path("voice"), **fresh)
+    assert Path("voice/recipe.yaml").read_text() == "# why this base: ...\n"
+
+
+def test_a_card_that_was_edited_leaves_the_run_done_and_is_kept(base: Path) -> None:
+    run = tune(recipe(base))
+    (run.folder / "README.md").write_text("my words")
+    (run.folder / "exports").mkdir()
+    (run.folder / "exports" / "more.txt").write_text("x")
+    assert run.manifest is not None
+    assert not [name for name in run.manifest.files if name.startswith(("README", "exports"))]
+    (run.folder / "manifest.json").unlink()
+    again = tune(recipe(base), resume=True)
+    assert (again.folder / "README.md").read_text() == "my words"
+    assert again.manifest is not None
+    assert set(again.manifest.files) == set(run.manifest.files if run.manifest else ())
+
+
+def test_the_same_content_under_other_names_is_the_same_run(base: Path) -> None:
+    run = tune(recipe(base), into=Path("run"))
+    stamp = (run.folder / "manifest.json").stat().st_mtime_ns
+    options = {"epochs": 2, "batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 1e-2}
+    tune(recipe(base, data={"train": "./rows.jsonl", "test": 0.25}), into=Path("run"))
+    first = recipe(base, run={**options, "batch_size": 4, "gradient_accumulation_steps": 1})
+    assert first.learning_hash() == recipe(base, run=options).learning_hash() != recipe(base).learning_hash()
+    assert (run.folder / "manifest.json").stat().st_mtime_ns == stamp
+
+
 def test_two_runs_in_one_folder_at_once_are_refused(base: Path) -> None:
     with files.locked(Path("busy")), pytest.raises(ArtifactError, match="files/in-use"):
         tune(recipe(base), into=Path("busy"))

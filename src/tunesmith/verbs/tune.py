@@ -3,12 +3,12 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import files, say
-from tunesmith.artifact import Manifest, Model, Run, read_manifest, seal
+from tunesmith.artifact import MARK, Manifest, Model, Run, read_manifest, seal
 from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
 from tunesmith.recipe import Recipe
 from tunesmith.text.template import Text
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SAME = 1e-4  # the largest gap between the adapter's answers and those of the weights it came to rest in
 MOVED = 1e-6  # less than this is no change at all
 SETTLED = "settled.json"
+DECIDES = ("recipe.yaml", SETTLED, "metrics.jsonl", "model", "adapter")
+"""What a run is. Its card, its exports and their checks may come and go."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
     """
     folder = into or home_of(recipe)
     planned = None
-    if fresh or not (folder / "recipe.yaml").is_file():
+    if fresh or not Run(folder).begun:
         planned = plan(recipe, into=folder).or_raise()  # before anything is made or moved
         if fresh:
             _set_aside(folder)
@@ -105,7 +107,7 @@ def _stands(work: _Work, *, resume: bool) -> None:
     """Whether this work may go on in its folder; writes down whose folder it is when it begins."""
     from tunesmith.learn import resume as checkpoints
 
-    mark = work.folder / "identity.json"
+    mark = work.folder / MARK
     if mark.is_file():
         if json.loads(mark.read_text(encoding="utf-8")) != _identity(work):
             what = f"holds a run of another recipe, other data or another base: {_difference(mark, work)}"
@@ -117,9 +119,9 @@ def _stands(work: _Work, *, resume: bool) -> None:
             again = f"tunesmith tune {work.folder / 'recipe.yaml'} --into {work.folder}"
             fix = f"go on with: {again} --resume, or begin anew with --fresh"
             raise ArtifactError(Fault("artifact/unfinished-run", what, fix=fix, file=str(work.folder)))
-        return
-    files.write_text(work.folder / "recipe.yaml", work.recipe.as_yaml())
-    files.write_json(mark, _identity(work))
+    else:
+        files.write_json(mark, _identity(work))
+    files.write_new_text(work.folder / "recipe.yaml", work.recipe.as_yaml())
 
 
 def _identity(work: _Work) -> dict[str, Any]:
@@ -169,7 +171,9 @@ def _settings(work: _Work, planned: Plan) -> Settings:
         kept = Settings(**json.loads((work.folder / "plan.json").read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return settings
-    return kept if kept.device == settings.device else settings
+    if kept.device != settings.device:
+        return settings
+    return replace(kept, most_rows=settings.most_rows, checkpoint_minutes=settings.checkpoint_minutes)
 
 
 def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
@@ -253,5 +257,5 @@ def _finish(work: _Work) -> None:
     """Card and manifest; the checkpoints have served."""
     about = json.loads((work.folder / SETTLED).read_text(encoding="utf-8"))["about"]
     shutil.rmtree(work.folder / "checkpoints", ignore_errors=True)
-    files.write_text(work.folder / "README.md", card(work.recipe, about))
-    seal(work.folder, Manifest(work.wanted.kind, work.wanted.parents, work.wanted.options, about))
+    files.write_new_text(work.folder / "README.md", card(work.recipe, about))
+    seal(work.folder, Manifest(work.wanted.kind, work.wanted.parents, work.wanted.options, about), DECIDES)
