@@ -22,10 +22,16 @@ if TYPE_CHECKING:
     from tunesmith.recipe import Recipe as Recipe
     from tunesmith.verbs.chat import chat as chat
     from tunesmith.verbs.check import check as check
+    from tunesmith.verbs.demo import demo as demo
+    from tunesmith.verbs.doctor import doctor as doctor
     from tunesmith.verbs.export import export as export
     from tunesmith.verbs.inspect import inspect as inspect
+    from tunesmith.verbs.members import list_members as list_members
+    from tunesmith.verbs.members import show as show
+    from tunesmith.verbs.new import new as new
     from tunesmith.verbs.plan import plan as plan
     from tunesmith.verbs.run import run as run
+    from tunesmith.verbs.serve import serve as serve
     from tunesmith.verbs.tune import tune as tune
 
 _HOME = {
@@ -43,10 +49,16 @@ _HOME = {
     "Uft": "objectives.uft",
     "chat": "verbs.chat",
     "check": "verbs.check",
+    "demo": "verbs.demo",
+    "doctor": "verbs.doctor",
     "export": "verbs.export",
     "inspect": "verbs.inspect",
+    "list_members": "verbs.members",
+    "new": "verbs.new",
     "plan": "verbs.plan",
     "run": "verbs.run",
+    "serve": "verbs.serve",
+    "show": "verbs.members",
     "tune": "verbs.tune",
 }
 __all__ = sorted([*_HOME, "__version__"])

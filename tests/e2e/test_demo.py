@@ -56,4 +56,4 @@ def _its_page_answers(folder: Path, question: str) -> None:
 def _test_rows() -> Path:
     import tunesmith
 
-    return Path(tunesmith.__file__).parent / "demo" / "test.jsonl"
+    return Path(tunesmith.__file__).parent / "orders" / "test.jsonl"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.demo import make_data
 from tunesmith.formats._reading import read
+from tunesmith.orders import make_data
 from tunesmith.recipe import Recipe
 
-FOLDER = Path(str(resources.files("tunesmith").joinpath("demo")))
+FOLDER = Path(str(resources.files("tunesmith").joinpath("orders")))
 
 
 def pairs(name: str) -> list[tuple[str, str]]:

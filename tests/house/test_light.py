@@ -58,3 +58,11 @@ def test_the_front_page_answers_in_a_blink(tmp_path: Path) -> None:
 
     empty = min(seconds("-c", "pass") for _ in range(5))
     assert min(seconds("-m", "tunesmith", "--help") for _ in range(5)) - empty < 0.3
+
+
+def test_every_verb_of_the_command_line_is_one_in_python_too() -> None:
+    import tunesmith
+    from tunesmith.cli.front import VERBS
+
+    assert len(VERBS) == 13
+    assert [verb for verb in VERBS if not callable(getattr(tunesmith, {"list": "list_members"}.get(verb, verb)))] == []

@@ -59,7 +59,7 @@ def demo(*, into: Path | None = None) -> Demo:
         into: the run's folder; `runs/demo` when left out.
     """
     into = into or Path("runs/demo")
-    with resources.as_file(resources.files("tunesmith").joinpath("demo")) as folder:
+    with resources.as_file(resources.files("tunesmith").joinpath("orders")) as folder:
         ran = run(_recipe(folder), into=into)
         return Demo(ran, tuple(_samples(ran)))
 

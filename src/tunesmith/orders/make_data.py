@@ -1,7 +1,7 @@
 """Writes the demo's rows: what a guest says at a coffee counter, and the order as JSON.
 
-`python -m tunesmith.demo.make_data` writes train.jsonl and test.jsonl beside this file, always the same. No row of the
-test file, and no order in it, stands in the other.
+`python -m tunesmith.orders.make_data` writes train.jsonl and test.jsonl beside this file, always the same. No row of
+the test file, and no order in it, stands in the other.
 """
 
 from __future__ import annotations
