@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     recover(path)
     for left in _leftovers(path):
         shutil.rmtree(left, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
+    beside = Path(tempfile.mkdtemp(prefix=PART, suffix=f"-{path.name}", dir=path.parent))
     Path(beside).chmod(0o755)
     try:
         yield beside
@@ -76,7 +77,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     if path.exists():
-        old = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
+        old = Path(tempfile.mkdtemp(prefix=PART, suffix=f"-{path.name}", dir=path.parent))
         path.replace(old / OLD)
         beside.replace(path)
         shutil.rmtree(old, ignore_errors=True)
@@ -97,7 +98,8 @@ def recover(path: Path) -> bool:
 
 
 def _leftovers(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{PART}{glob.escape(path.name)}-*"))
+    eight = "?" * 8  # what mkdtemp puts between; the name is last and whole, so that no longer one is taken for it
+    return sorted(path.parent.glob(f"{PART}{eight}-{glob.escape(path.name)}"))
 
 
 def sha256(path: Path) -> str:
@@ -140,8 +142,12 @@ def inside(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, waits: bool = False) -> Iterator[None]:
     """Hold a folder for this process; the lock is gone with the process, however that ends.
+
+    Args:
+        folder: made when it is not there.
+        waits: for another process that holds it.
 
     Raises:
         ArtifactError: `files/in-use`, when another process holds it.
@@ -149,7 +155,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+b") as file:
         try:
-            _lock(file)
+            _lock_patiently(file, folder) if waits else _lock(file)
         except (BlockingIOError, PermissionError):
             raise ArtifactError(
                 Fault(
@@ -162,6 +168,18 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:  # some network disks know no locks
             say.warn(f"{folder} cannot be locked ({error.strerror}): see that no other process writes there")
         yield
+
+
+def _lock_patiently(file: Any, folder: Path) -> None:
+    said = False
+    while True:
+        try:
+            return _lock(file)
+        except (BlockingIOError, PermissionError):
+            if not said:
+                say.note(f"waiting for another tunesmith process, which is filling {folder.name}")
+            said = True
+            time.sleep(0.2)
 
 
 def _lock(file: Any) -> None:

@@ -106,11 +106,12 @@ def test_a_process_killed_while_it_takes_the_place_loses_nothing(tmp_path: Path,
 
 def test_leftovers_of_a_folder_whose_name_has_brackets_are_found(tmp_path: Path) -> None:
     place = tmp_path / "a[1]"
-    (tmp_path / f"{files.PART}a[1]-x").mkdir()
-    (tmp_path / f"{files.PART}other-x").mkdir()
+    (tmp_path / f"{files.PART}12345678-a[1]").mkdir()
+    (tmp_path / f"{files.PART}12345678-other").mkdir()
+    (tmp_path / f"{files.PART}12345678-a[1]-words").mkdir()
     with files.whole_folder(place):
         pass
-    assert leftovers(tmp_path) == [f"{files.PART}other-x"]
+    assert leftovers(tmp_path) == [f"{files.PART}12345678-a[1]-words", f"{files.PART}12345678-other"]
 
 
 def test_a_hash_is_the_known_one_and_of_a_value_does_not_hang_on_order(tmp_path: Path) -> None:
@@ -156,3 +157,18 @@ def test_a_folder_is_held_by_one_process_and_free_when_it_is_killed(tmp_path: Pa
         other.wait()
     with files.locked(tmp_path / "run"):
         pass
+
+
+def test_who_waits_for_a_held_folder_gets_it_once_it_is_free(tmp_path: Path) -> None:
+    code = """
+        import pathlib, time, tunesmith.files as files
+        with files.locked(pathlib.Path("run")):
+            print("held", flush=True)
+            time.sleep(1)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with files.locked(tmp_path / "run", waits=True):
+            assert other.wait() == 0

@@ -20,13 +20,13 @@ def cache(room: str) -> Path:
 
 @contextmanager
 def once(folder: Path) -> Iterator[Path | None]:
-    """A new folder to fill in place of `folder`, or None when it is there already; held against other processes.
-
-    Raises:
-        ArtifactError: `files/in-use`, when another process is filling it.
-    """
+    """A new folder to fill in place of `folder`, or None when it is there, also once another process has filled it."""
     if folder.is_dir():
         yield None
         return
-    with files.locked(folder.parent / "locks" / folder.name), files.whole_folder(folder) as beside:
-        yield beside
+    with files.locked(folder.parent / "locks" / folder.name, waits=True):
+        if folder.is_dir():
+            yield None
+            return
+        with files.whole_folder(folder) as beside:
+            yield beside
