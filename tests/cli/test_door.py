@@ -15,6 +15,7 @@ import pytest
 
 from tunesmith import say
 from tunesmith.cli import main
+from tunesmith.cli.door import _way_on
 from tunesmith.cli.front import VERBS
 from tunesmith.errors import CannotTell, Fault, Interrupted
 
@@ -115,7 +116,14 @@ def test_several_faults_are_one_json_document(tmp_path: Path, capsys: Capture) -
         (ModuleNotFoundError("x", name="ollama"), "tunesmith/missing-package", 'pip install "tunesmith[ollama]"'),
         (ModuleNotFoundError("x", name="jinja2"), "tunesmith/missing-package", 'pip install "tunesmith[all]"'),
         (ModuleNotFoundError("x", name="tunesmith.methods.x"), "tunesmith/bug", "ModuleNotFoundError"),
-        (MemoryError(), "tunesmith/out-of-memory", "run.batch_size=1"),
+        (MemoryError(), "tunesmith/out-of-memory", "run.gradient_accumulation_steps"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "tunesmith/out-of-memory",
+            "max_length",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "tunesmith/out-of-memory", "max_length"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "tunesmith/disk-full", "no space"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "tunesmith/disk-full", "/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "tunesmith/refused-by-system", "permission denied"),
         (OSError("no number"), "tunesmith/bug", "no number"),
@@ -140,6 +148,14 @@ def test_ctrl_c_ends_with_130_and_a_kind_line(monkeypatch: pytest.MonkeyPatch, c
     failing(monkeypatch, KeyboardInterrupt())
     assert main(["list"]) == 130
     assert "stopped" in capsys.readouterr().err
+    assert main(["list", "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "cli/interrupted"
+
+
+def test_the_way_on_after_ctrl_c_is_true_of_the_verb() -> None:
+    assert _way_on(["run", "r.yaml"]) == "type it again"
+    assert _way_on(["run", "r.yaml", "--fresh"]) == "type it again without --fresh"
+    assert _way_on(["tune", "r.yaml"]) == "type it again with --resume"
 
 
 def test_ctrl_c_that_a_room_explained_ends_with_130_too(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

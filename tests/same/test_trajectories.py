@@ -158,6 +158,25 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(base: Path, tmp_path: 
     assert resumed == straight
 
 
+def test_ctrl_c_in_the_last_step_is_heard(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.learn import loop
+
+    real = loop._step
+
+    def stopped(course: Any, step: Any) -> dict[str, Any]:
+        told = real(course, step)
+        if step.number == 8:
+            signal.raise_signal(signal.SIGINT)
+        return told
+
+    monkeypatch.setattr(loop, "_step", stopped)
+    with pytest.raises(LearnError, match=r"learn/interrupted.*step 8 of 8"):
+        run(base, tmp_path)
+    found = resume.latest(tmp_path)
+    assert found is not None
+    assert found[1].step == 8
+
+
 def test_a_kill_leaves_a_run_that_can_go_on(base: Path, tmp_path: Path) -> None:
     _, straight = run(base, tmp_path / "straight", epochs=4.0, steps=16)
     folder = tmp_path / "killed"

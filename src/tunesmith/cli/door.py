@@ -67,13 +67,20 @@ def _page(words: list[str], talk: Talk) -> int:
             out.show(stdout, as_json=talk.json)
         return code
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped. What is finished is kept: type the same command to go on.\n")
-        return Interrupted.exit_code
+        fault = Fault("cli/interrupted", "stopped by Ctrl-C; what is finished is kept", fix=_way_on(words))
+        return errors.show([fault], Interrupted.exit_code, as_json=talk.json)
     except BrokenPipeError:
         _close_stdout()
         return code
     except Exception as error:  # noqa: BLE001 - the last door: nothing may pass as a raw traceback
         return errors.explain(error, as_json=talk.json, trace=talk.trace)
+
+
+def _way_on(words: list[str]) -> str:
+    """How to go on with what Ctrl-C stopped."""
+    if "--fresh" in words:
+        return "type it again without --fresh" + (", and with --resume" if words[0] == "tune" else "")
+    return "type it again with --resume" if words[0] == "tune" else "type it again"
 
 
 def _say(text: str) -> int:

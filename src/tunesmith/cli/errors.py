@@ -1,6 +1,8 @@
 """Every error in one form: `error[room/what]`, where, how to mend it; or the same as JSON; and the exit code."""
 
 import errno
+import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +14,10 @@ EXTRAS = {
     "ollama": ("ollama",),
     "web": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
 }
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says, in exceptions of several types."""
 
 
 def explain(error: BaseException, *, as_json: bool, trace: bool) -> int:
@@ -37,8 +43,6 @@ def show(faults: Sequence[Fault], code: int, *, as_json: bool) -> int:
 
 def _coloured(fault: Fault) -> str:
     """The fault's own text; its code is red where a terminal shows colours."""
-    import os
-
     text = str(fault)
     if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
         return text
@@ -52,15 +56,18 @@ def _fault(error: BaseException) -> Fault:
         return Fault("tunesmith/cannot-tell", error.why, fix="get what is missing; tunesmith doctor shows how")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("tunesmith"):
         return _missing_package(error.name)
-    if isinstance(error, MemoryError):
+    said = str(error).strip().splitlines()
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return Fault(
             "tunesmith/out-of-memory",
             "this machine has no memory left for it",
-            fix="see what it takes with: tunesmith plan RECIPE.yaml; then lower it, for example --set run.batch_size=1",
+            fix="see what it takes with: tunesmith plan RECIPE.yaml; then set a smaller run.max_length, or as many rows a "
+            "step in smaller batches: run.batch_size: 1 with run.gradient_accumulation_steps",
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _system(error)
-    said = str(error).strip().splitlines()
+    if number := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors' words for what the system said
+        return _system(OSError(int(number[1]), os.strerror(int(number[1]))))
     return Fault(
         "tunesmith/bug",
         f"{type(error).__name__}: {said[0] if said else 'no words'}; this should have been caught and explained",

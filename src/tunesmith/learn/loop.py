@@ -113,6 +113,8 @@ def _go(course: _Course, state: resume.State | None) -> Learnt:
                 saved = time.monotonic()
             if stopping:
                 raise interrupted(course.run, step.number, len(steps))
+        if stop.is_set():  # in the last step: what comes after the loop is not begun
+            raise interrupted(course.run, len(steps), len(steps))
     if metrics:
         metrics.close()
     return _ended(course, len(steps), seconds + time.monotonic() - began)

@@ -36,11 +36,12 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
 def interrupted(run: Path, step: int, steps: int) -> Interrupted:
     """What is said to the person who stopped it."""
+    again = f"{run / 'recipe.yaml'} --into {run}"
     return Interrupted(
         Fault(
             "learn/interrupted",
             f"stopped after step {step} of {steps}; a checkpoint is saved",
-            fix=f"go on with: tunesmith tune {run / 'recipe.yaml'} --into {run} --resume",
+            fix=f"go on with: tunesmith run {again}; with the tuning alone: tunesmith tune {again} --resume",
             file=str(run),
         )
     )
