@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import needs
+from tunesmith.artifact import Export
 
 FLAGS = [
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+]
+NO_GPU = ["--disable-gpu"]
+SOFTWARE_GPU = [  # WebGPU computed by the processor
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+    "--ignore-gpu-blocklist",
 ]
 LOAD_MS = 300_000
 SIZE: Mapping[str, int] = {"width": 900, "height": 760}
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """The system's Chromium; skips where it or playwright is missing."""
+def chromium(gpu: Sequence[str] = NO_GPU) -> Iterator[Any]:
+    """The system's Chromium, without a GPU or with what `gpu` says; skips where it or playwright is missing."""
     path = needs.need_chromium()
     api = pytest.importorskip("playwright.sync_api", reason='playwright is missing; to get it, pip install -e ".[dev]"')
     with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(path), args=FLAGS)
+        running = playwright.chromium.launch(executable_path=str(path), args=[*FLAGS, *gpu])
         yield running
         running.close()
 
@@ -57,3 +67,12 @@ class Page:
     def outside(self) -> list[str]:
         own = (self.url, f"blob:{self.url[:-1]}", "data:")
         return [url for url in self.asked if not url.startswith(own)]
+
+
+def pretending(export: Export, into: Path, script: str) -> Path:
+    """A copy of the page in whose worker a script runs before all else: a browser that is not at hand."""
+    shutil.copytree(export.folder, into)
+    (into / "pretend.js").write_text(script)
+    worker = into / "worker.js"
+    worker.write_text('import "./pretend.js";\n' + worker.read_text())
+    return into

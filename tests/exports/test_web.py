@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def test_nothing_that_samples_is_taken_along(learnt_model: Path, tmp_path: Path)
     model = tmp_path / "model"
     shutil.copytree(learnt_model, model)
     settings = {"eos_token_id": [2], "temperature": 0.2, "top_p": 0.9, "do_sample": True, "suppress_tokens": [7]}
+    settings |= {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3}
     (model / "generation_config.json").write_text(json.dumps(settings))
     put_text(model, tmp_path / "out")
     assert json.loads((tmp_path / "out/generation_config.json").read_text()) == {
@@ -189,13 +191,44 @@ def test_nothing_that_samples_is_taken_along(learnt_model: Path, tmp_path: Path)
     }
 
 
+def test_every_token_that_ends_an_answer_is_written(learnt_model: Path, tmp_path: Path) -> None:
+    from tunesmith.exports._web_files import put_text
+
+    model = tmp_path / "model"
+    shutil.copytree(learnt_model, model)
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))  # the template ends turns with 2
+    put_text(model, tmp_path / "out")
+    assert json.loads((tmp_path / "out/generation_config.json").read_text()) == {"eos_token_id": [0, 2]}
+
+
+def test_webassembly_takes_q8_where_its_memory_holds_it(learnt_model: Path, web: Export) -> None:
+    class Large(BaseFacts):
+        n_parameters = 900_000_000
+
+    facts = BaseFacts.read(learnt_model)
+    large = Large(facts.name, facts.folder, facts.config)
+    assert Web()._on_the_processor(facts) == "q8"
+    assert Web()._on_the_processor(large) == "q4"
+    assert Web(dtypes=("q8",))._on_the_processor(large) == "q8"
+    about = json.loads((web.folder / "page.json").read_text())
+    assert about["wasm"] == "q8"
+    assert about["context"] == 512
+    config = json.loads((web.folder / "model/config.json").read_text())
+    assert config["transformers.js_config"]["device_config"] == {"wasm": {"dtype": "q8"}}
+
+
+def test_the_licences_of_what_is_taken_along_lie_beside_it(web: Export) -> None:
+    for name in ("transformers.LICENSE", "onnxruntime-web.LICENSE"):
+        assert "License" in (web.folder / "vendor" / name).read_text()
+
+
 def test_the_folder_holds_all_that_the_page_needs_and_no_address_of_a_library(web: Export) -> None:
     for name in ("index.html", "page.js", "page.css", "worker.js", "page.json", "answer.mjs", "package-lock.json"):
         assert (web.folder / name).is_file()
     assert files.size_bytes(web.folder / "vendor") > 20_000_000
     ours = [path for path in web.folder.iterdir() if path.suffix in (".html", ".js", ".css", ".mjs")]
-    assert len(ours) == 5
-    assert [path.name for path in ours if "http" in path.read_text().replace("http-equiv", "")] == []
+    assert len(ours) == 8
+    assert [path.name for path in ours if re.search("https?://(?!127.0.0.1)", path.read_text())] == []
     assert [one["dtype"] for one in json.loads((web.folder / "page.json").read_text())["variants"]] == list(
         web.variants
     )

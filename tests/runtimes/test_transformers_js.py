@@ -113,7 +113,10 @@ def test_without_node_it_says_how_to_get_it(web: Export, learnt_model: Path, mon
     found = TransformersJs().present()
     assert not found.here
     assert "Node" in found.get
-    with pytest.raises(CannotTell, match="pip install nodejs"), TransformersJs().open(web, "q4", Text.read(learnt_model)):
+    with (
+        pytest.raises(CannotTell, match="pip install nodejs"),
+        TransformersJs().open(web, "q4", Text.read(learnt_model)),
+    ):
         pass
 
 
@@ -139,6 +142,48 @@ def test_the_script_answers_on_stdout_and_says_how_fast_on_stderr(folder: Path) 
     assert "a second (q4)" in done.stderr
     piped = run_script(folder, "--json", "--dtype", "fp32", stdin="a red fox\n")
     assert json.loads(piped.stdout)["answer"] == ANSWERS["a red fox"]
+
+
+def test_the_script_begins_with_the_system_turn_of_the_page(folder: Path) -> None:
+    about = json.loads((folder / "page.json").read_text())
+    (folder / "page.json").write_text(json.dumps({**about, "system": "zq xv " * 400}))  # more than the context holds
+    done = run_script(folder, "Say hello.")
+    assert done.returncode == 1
+    assert "this message is too long" in done.stderr
+    assert "    at " not in done.stderr
+    assert run_script(folder, "Say hello.", "--system", "You are tiny.").stdout == ANSWERS["Say hello."] + "\n"
+
+
+def test_pieces_of_an_answer_are_those_of_the_whole(tmp_path: Path) -> None:
+    """A tokenizer as Llama 2 and Mistral have it drops the space before whatever it is given first."""
+    from tokenizers import Tokenizer, decoders, models
+
+    words = ["<unk>", "▁def", "▁f():", "<0x0A>", "▁▁▁▁return", "▁1", "<0xC3>", "<0xA9>"]
+    whole = Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, [], byte_fallback=True))
+    space = decoders.Strip(" ", 1, 0)
+    whole.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), space])
+    whole.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    ids = [1, 2, 3, 4, 5, 6, 7, 3, 4]
+    library = needs.WEB / "node_modules" / packages.LIBRARY / "transformers.node.mjs"
+    script = f"""
+        import {{ AutoTokenizer }} from {json.dumps(library.as_uri())};
+        import {{ Writing }} from {json.dumps((needs.WEB / "generate.js").as_uri())};
+        const tokenizer = await AutoTokenizer.from_pretrained({json.dumps(str(tmp_path))});
+        const heard = [];
+        const writing = new Writing(tokenizer, ({{ text }}) => heard.push(text));
+        writing.put([[0n]]);
+        for (const id of {ids}) writing.put([[BigInt(id)]]);
+        writing.end();
+        console.log(JSON.stringify(heard));
+    """
+    command = [str(needs.need_node()), "--input-type=module", "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    heard = json.loads(done.stdout)
+    assert heard[-1] == whole.decode(ids) == "def f():\n    return 1é\n    return"
+    assert all(heard[-1].startswith(piece) for piece in heard)
+    assert len(set(heard)) == len(ids) - 1  # half of é is not shown
 
 
 def test_the_script_says_what_is_wrong_with_a_call(folder: Path) -> None:

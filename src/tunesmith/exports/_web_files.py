@@ -10,6 +10,7 @@ from typing import Any
 
 from tunesmith import files
 from tunesmith.errors import ExportError, Fault
+from tunesmith.text.template import Text
 from tunesmith.web import packages
 from tunesmith.weights.facts import BaseFacts
 
@@ -18,19 +19,20 @@ PAGE = (
     "index.html",
     "page.js",
     "page.css",
+    "file.js",
     "worker.js",
+    "device.js",
+    "generate.js",
+    "_headers",
     "answer.mjs",
     "package.json",
     "package-lock.json",
 )
 LIBRARY = "@huggingface/transformers/dist/transformers.min.js"
-RUNTIME = ("ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
-LICENCES = {
-    "transformers.LICENSE": "@huggingface/transformers/LICENSE",
-    "onnxruntime-web.LICENSE": "onnxruntime-web/LICENSE",
-}
-PAGE_BYTES = 30_000_000
-SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "num_beams", "use_cache")
+# Transformers.js takes the first, which may use a GPU, but for a Safari that has none.
+RUNTIME = tuple(f"ort-wasm-simd-threaded{build}.{kind}" for build in (".asyncify", "") for kind in ("mjs", "wasm"))
+PAGE_BYTES = 45_000_000
+TOKENS_OF_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
 
 
 def put_text(model: Path, into: Path) -> None:
@@ -53,16 +55,21 @@ def put_text(model: Path, into: Path) -> None:
     for name in ("special_tokens_map.json", "added_tokens.json"):
         if (model / name).is_file():
             shutil.copyfile(model / name, into / name)
-    generation = {key: value for key, value in _read(model / "generation_config.json").items() if key not in SAMPLING}
-    files.write_json(into / "generation_config.json", generation)
+    files.write_json(into / "generation_config.json", _generation(model))
 
 
-def put_config(model: Path, into: Path, data_files: Mapping[str, int], dtypes: Sequence[str]) -> None:
+def _generation(model: Path) -> dict[str, Any]:
+    """Which tokens end an answer, and which never come: the checks ask for the likeliest tokens, without a penalty."""
+    settings = _read(model / "generation_config.json")
+    kept = {key: value for key, value in settings.items() if key in TOKENS_OF_SETTINGS}
+    end_ids = sorted(Text.read(model).end_ids)
+    return {**kept, "eos_token_id": end_ids} if end_ids else kept
+
+
+def put_config(model: Path, into: Path, data_files: Mapping[str, int], dtypes: Sequence[str], wasm: str) -> None:
     """config.json with what Transformers.js needs to know: the data files of each graph, and which dtype to take."""
     config = _read(model / "config.json")
-    settings: dict[str, Any] = {"dtype": dtypes[0]}
-    if "q8" in dtypes:
-        settings["device_config"] = {"wasm": {"dtype": "q8"}}  # in WebAssembly q4 is several times slower
+    settings: dict[str, Any] = {"dtype": dtypes[0], "device_config": {"wasm": {"dtype": wasm}}}
     chunks = {name: count for name, count in data_files.items() if count}
     if chunks:
         settings["use_external_data_format"] = chunks
@@ -84,9 +91,9 @@ def put_page(into: Path, about: Mapping[str, Any]) -> None:
     shutil.copyfile(modules / LIBRARY, vendor / "transformers.js")
     for name in RUNTIME:
         shutil.copyfile(modules / "onnxruntime-web/dist" / name, vendor / name)
-    for name, source in LICENCES.items():
-        if (modules / source).is_file():
-            shutil.copyfile(modules / source, vendor / name)
+    shutil.copyfile(modules / "@huggingface/transformers/LICENSE", vendor / "transformers.LICENSE")
+    name = "onnxruntime-web.LICENSE"  # its npm package holds none
+    shutil.copyfile(packages.HERE / "licences" / name, vendor / name)
     files.write_json(into / "page.json", about)
 
 

@@ -29,6 +29,9 @@ Dtype = Literal["fp32", "fp16", "q8", "q4", "q4f16"]
 SUFFIX: Mapping[str, str] = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "q4": "_q4", "q4f16": "_q4f16"}
 PRECISION: Mapping[str, Precision] = {"fp32": "float32", "fp16": "float16", "q8": "8bit", "q4": "4bit", "q4f16": "4bit"}
 BYTES_A_WEIGHT: Mapping[str, float] = {"fp32": 4.0, "fp16": 2.0, "q8": 1.2, "q4": 1.2, "q4f16": 1.2}
+WASM: Mapping[str, float] = {"q8": 5.0, "fp32": 4.0, "q4": 1.2, "fp16": 4.0, "q4f16": 1.2}
+"""Bytes a weight once loaded into WebAssembly, the quickest dtype first: q8 is unfolded to float32 there."""
+WASM_BYTES = 4.0e9
 NEEDS = {"onnx": "onnx", "onnx_ir": "onnx-ir", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "attention"}
 GRAPH_BYTES = 20_000_000
@@ -76,24 +79,32 @@ class Web(Part):
         _web_files.put_text(model.folder, onnx.parent)
         written = _Writer.start(model, onnx)
         variants: dict[str, Variant] = {dtype: written.write(dtype) for dtype in self.dtypes}
-        _web_files.put_config(model.folder, onnx.parent, written.data_files, self.dtypes)
-        chat = BaseFacts.read(model.folder).chat_template is not None and not model.raw_text
+        facts = BaseFacts.read(model.folder)
+        wasm = self._on_the_processor(facts)
+        _web_files.put_config(model.folder, onnx.parent, written.data_files, self.dtypes, wasm)
         with say.progress("lay the page beside it"):
-            _web_files.put_page(into, self._page(model, variants, chat))
+            _web_files.put_page(into, self._page(model, facts, variants, wasm))
         return Export(self.kind, into, variants, {"raw_text": model.raw_text, "transformers_js": packages.version()})
 
-    def _page(self, model: Model, variants: Mapping[str, Variant], chat: bool) -> dict[str, Any]:
+    def _page(self, model: Model, facts: BaseFacts, variants: Mapping[str, Variant], wasm: str) -> dict[str, Any]:
         folder = model.folder.resolve()
         name = folder.parent.name if folder.name == "model" else folder.name
         return {
             "title": self.title or name,
-            "chat": chat,
+            "chat": facts.chat_template is not None and not model.raw_text,
             "system": self.system,
             "prompts": list(self.prompts),
+            "context": facts.context,
+            "wasm": wasm,
             "variants": [
                 {"dtype": name, "bytes": one.n_bytes, "kl": one.about.get("kl")} for name, one in variants.items()
             ],
         }
+
+    def _on_the_processor(self, facts: BaseFacts) -> str:
+        """The dtype that WebAssembly takes: the quickest of those that its memory holds."""
+        roomy = [one for one in WASM if one in self.dtypes and WASM[one] * facts.n_parameters < WASM_BYTES]
+        return roomy[0] if roomy else min(self.dtypes, key=WASM.__getitem__)
 
     def _too_big(self, facts: BaseFacts) -> list[Fault]:
         largest = facts.vocab_size * facts.hidden_size

@@ -26,7 +26,7 @@ class _Child:
     def __init__(self, command: Sequence[str]) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, encoding="utf-8"
         )
 
     def ask(self, question: Mapping[str, Any], seconds: float = ASK_S) -> dict[str, Any]:

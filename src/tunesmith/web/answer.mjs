@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { generate } from "./generate.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const usage = `usage: node answer.mjs [--system TEXT] [--dtype NAME] [--max-tokens N] [--json] QUESTION
@@ -59,7 +60,7 @@ if (!about.variants.some((one) => one.dtype === dtype)) {
   stop(`there is no ${dtype} here, but: ${about.variants.map((one) => one.dtype).join(", ")}`);
 }
 
-const { AutoModelForCausalLM, AutoTokenizer, TextStreamer, env } = await library();
+const { AutoModelForCausalLM, AutoTokenizer, env } = await library();
 env.allowRemoteModels = false;
 env.useFSCache = false;
 const folder = join(here, "model");
@@ -67,33 +68,19 @@ if (!existsSync(folder)) stop(`there is no model at ${folder}`, 1);
 
 const tokenizer = await AutoTokenizer.from_pretrained(folder);
 const model = await AutoModelForCausalLM.from_pretrained(folder, { dtype, device: "cpu" });
-const messages = [{ role: "user", content: question }];
-if (values.system) messages.unshift({ role: "system", content: values.system });
-const inputs = about.chat
-  ? tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_dict: true })
-  : tokenizer(question);
+const one = { tokenizer, model, about: { ...about, system: values.system ?? about.system } };
 
-let answer = "";
-let first;
-let n = 0;
-const streamer = new TextStreamer(tokenizer, {
-  skip_prompt: true,
-  skip_special_tokens: true,
-  clean_up_tokenization_spaces: false,
-  token_callback_function: () => {
-    first ??= performance.now();
-    n += 1;
-  },
-  callback_function: (text) => {
-    answer += text;
-    if (!values.json) process.stdout.write(text);
-  },
-});
-await model.generate({ ...inputs, max_new_tokens: limit, do_sample: false, streamer });
-const speed = n > 1 ? ((n - 1) * 1000) / (performance.now() - first) : 0;
+let shown = 0;
+function hear({ text }) {
+  if (!values.json) process.stdout.write(text.slice(shown));
+  shown = text.length;
+}
+const { text, tokens, speed } = await generate(one, [{ role: "user", content: question }], { limit, hear }).catch(
+  (error) => stop(error.message, 1),
+);
 if (values.json) {
-  console.log(JSON.stringify({ answer, tokens: n, tokens_per_second: speed }));
+  console.log(JSON.stringify({ answer: text, tokens, tokens_per_second: speed }));
 } else {
   process.stdout.write("\n");
-  console.error(`${n} tokens, ${speed.toFixed(1)} a second (${dtype})`);
+  console.error(`${tokens} tokens, ${speed.toFixed(1)} a second (${dtype})`);
 }

@@ -57,7 +57,7 @@ async function answer({ ids, max_tokens }) {
   });
   const seconds = (performance.now() - began) / 1000;
   const made = Array.from(output.data, Number).slice(ids.length);
-  const ends = [model.generation_config?.eos_token_id ?? []].flat().map(Number);
+  const ends = [model.generation_config?.eos_token_id ?? model.config.eos_token_id ?? []].flat().map(Number);
   return {
     ids: made,
     text: tokenizer.decode(made, { skip_special_tokens: true, clean_up_tokenization_spaces: false }),

@@ -6,7 +6,7 @@ const NEAR_END = 80; // pixels from the bottom within which the page follows the
 const OFFERS = ["What can you do?", "Explain why the sky is blue.", "Write a short poem about rain."];
 const BEGINNINGS = ["Once upon a time", "The most important thing is", "In the beginning"];
 
-const worker = new Worker("worker.js", { type: "module" });
+let worker;
 let about = { chat: true, system: "", prompts: [], title: "Chat" };
 let messages = [];
 let open = null; // the answer that is being written
@@ -53,13 +53,13 @@ function busy(on) {
 
 function ask(text) {
   if (!ready || open || !text.trim()) return;
-  addTurn("you", text);
+  $("fault").hidden = true;
+  const asked = addTurn("you", text);
   messages.push({ role: "user", content: text });
-  open = addTurn("model", "");
+  open = { ...addTurn("model", ""), asked };
   open.turn.classList.add("writing");
   open.turn.setAttribute("aria-busy", "true");
-  const system = about.system ? [{ role: "system", content: about.system }] : [];
-  worker.postMessage({ kind: "answer", messages: [...system, ...messages], text, limit: LIMIT });
+  worker.postMessage({ kind: "answer", messages, limit: LIMIT });
   $("text").value = "";
   fit();
   busy(true);
@@ -77,11 +77,27 @@ function close(note) {
   $("text").focus();
 }
 
-function fail(text) {
+/** Takes back the question that has no answer: its words are in the box again. */
+function takeBack() {
+  if (!open) return;
+  $("text").value = messages.pop().content;
+  open.turn.remove();
+  open.asked.turn.remove();
+  $("hello").hidden = messages.length > 0;
+  open = null;
+  fit();
+  busy(false);
+}
+
+function say(text) {
   $("fault").textContent = text;
   $("fault").hidden = false;
+}
+
+function fail(text) {
+  say(text);
   $("loading").hidden = true;
-  if (open) close("stopped by an error");
+  takeBack();
 }
 
 const hear = {
@@ -101,15 +117,22 @@ const hear = {
   },
   text: ({ text, tokens, speed }) => {
     if (!open) return;
-    open.text += text;
+    open.text = text;
     open.words.textContent = open.text;
     if (speed) open.note.textContent = `${plural(tokens, "token")}, ${speed.toFixed(1)} a second`;
     follow();
   },
-  done: ({ tokens, speed, waited, stopped }) => {
-    const end = stopped ? ", stopped" : tokens >= LIMIT ? ", cut at the limit" : "";
+  done: ({ tokens, speed, waited, stopped, full, leftOut }) => {
+    const end = stopped ? ", stopped" : full ? ", cut at the limit" : "";
     const rate = speed ? `, ${speed.toFixed(1)} a second` : "";
-    close(`${plural(tokens, "token")}${rate}, first after ${waited.toFixed(1)} s${end}`);
+    const old = leftOut ? `; ${leftOut} older messages were too long to be read again` : "";
+    close(`${plural(tokens, "token")}${rate}, first after ${waited.toFixed(1)} s${end}${old}`);
+  },
+  // A worker whose GPU failed is of no more use: another one computes on the processor.
+  lost: ({ why }) => {
+    takeBack();
+    start("wasm");
+    say(`${why}; the model goes on with WebAssembly.`);
   },
   error: ({ text }) => fail(`That did not work: ${text}`),
 };
@@ -128,8 +151,18 @@ function offer(text) {
   return button;
 }
 
-worker.addEventListener("message", ({ data }) => hear[data.kind](data));
-worker.addEventListener("error", (event) => fail(`The model could not be started: ${event.message ?? "unknown"}`));
+function start(device) {
+  worker?.terminate();
+  worker = new Worker("worker.js", { type: "module" });
+  worker.addEventListener("message", ({ data }) => hear[data.kind](data));
+  worker.addEventListener("error", (event) => fail(`The model could not be started: ${event.message ?? "unknown"}`));
+  ready = false;
+  delete document.body.dataset.ready;
+  $("loading").hidden = false;
+  busy(false);
+  worker.postMessage({ kind: "load", dtype: wanted.get("dtype"), device });
+}
+
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   ask($("text").value);
@@ -137,6 +170,7 @@ $("form").addEventListener("submit", (event) => {
 $("stop").addEventListener("click", () => worker.postMessage({ kind: "stop" }));
 $("again").addEventListener("click", () => {
   messages = [];
+  $("fault").hidden = true;
   $("turns").replaceChildren();
   $("hello").hidden = false;
   busy(false);
@@ -159,7 +193,7 @@ async function begin() {
   }
   const offers = about.prompts.length ? about.prompts : about.chat ? OFFERS : BEGINNINGS;
   $("offers").replaceChildren(...offers.map(offer));
-  worker.postMessage({ kind: "load", dtype: wanted.get("dtype"), force: wanted.get("device") });
+  start(wanted.get("device"));
 }
 
 begin().catch((error) => fail(`The page could not be loaded: ${error.message}`));

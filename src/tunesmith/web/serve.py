@@ -11,24 +11,37 @@ from threading import Thread
 from typing import Any
 
 from tunesmith.errors import Fault, RuntimeFault
+from tunesmith.web import packages
 
 LOOPBACK = "127.0.0.1"
 TYPES = {".wasm": "application/wasm", ".mjs": "text/javascript", ".js": "text/javascript", ".json": "application/json"}
-# Cross-origin isolation lets WebAssembly use threads; the page may fetch from its own origin and nowhere else.
-HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+HOSTS = ("127.0.0.1", "localhost")
+
+
+def headers() -> dict[str, str]:
+    """What is sent with every file, as `_headers` says it, which static hosts read too.
+
+    Cross-origin isolation lets WebAssembly use threads; page and worker may fetch from their own origin alone.
+    """
+    lines = (packages.HERE / "_headers").read_text(encoding="utf-8").splitlines()[1:]
+    return {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
 
 
 class _Handler(SimpleHTTPRequestHandler):
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, **TYPES}  # noqa: RUF012 - a name of the base class
+    headers_sent = headers()
+
+    def send_head(self) -> Any:
+        """The file; not for a name that some site pointed at this machine, nor over a link out of the folder."""
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        inside = Path(self.translate_path(self.path)).resolve().is_relative_to(Path(self.directory).resolve())
+        if host in HOSTS and inside:
+            return super().send_head()
+        self.send_error(404)
+        return None
 
     def end_headers(self) -> None:
-        for name, value in HEADERS.items():
+        for name, value in self.headers_sent.items():
             self.send_header(name, value)
         super().end_headers()
 
@@ -57,8 +70,9 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         )
     try:
         return _Server((LOOPBACK, port), partial(_Handler, directory=str(folder)))
-    except OSError as error:
-        what = f"port {port} cannot be used: {error.strerror}"
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+        what = f"port {port} cannot be used: {why}"
         raise RuntimeFault(Fault("web/port-in-use", what, fix="name another port, or 0 for a free one")) from None
 
 
@@ -74,14 +88,3 @@ def serving(folder: Path, port: int = 0) -> Iterator[str]:
         running.shutdown()
         running.server_close()
         thread.join()
-
-
-def serve(folder: Path, port: int) -> None:
-    """Serve the page of a web export until Ctrl-C."""
-    running = server(folder, port)
-    try:
-        running.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        running.server_close()

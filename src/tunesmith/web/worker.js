@@ -1,46 +1,20 @@
 // Holds the model, so that the page stays quick while it computes. It is told in messages and answers in messages.
-import {
-  AutoModelForCausalLM,
-  AutoTokenizer,
-  InterruptableStoppingCriteria,
-  TextStreamer,
-  env,
-} from "./vendor/transformers.js";
+import { AutoModelForCausalLM, AutoTokenizer, InterruptableStoppingCriteria, env } from "./vendor/transformers.js";
+import { choose, own } from "./device.js";
+import { generate } from "./generate.js";
 
 const here = new URL("./", import.meta.url);
+const { wasm } = env.backends.onnx;
 env.allowRemoteModels = false;
 env.allowLocalModels = true;
 env.localModelPath = here.pathname;
 env.useBrowserCache = false; // the files lie on the same server as the page
 env.useWasmCache = false;
-env.backends.onnx.wasm.wasmPaths = new URL("vendor/", here).href;
-env.backends.onnx.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
+wasm.wasmPaths = own(wasm.wasmPaths, new URL("vendor/", here));
+wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
 
 const stopping = new InterruptableStoppingCriteria();
-let tokenizer;
-let model;
-let about;
-
-/** What this browser can compute on: `webgpu` with or without half precision, else `wasm`. */
-async function device() {
-  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  return adapter ? { name: "webgpu", half: adapter.features.has("shader-f16") } : { name: "wasm", half: false };
-}
-
-// WebAssembly has no product for blocks of 4 bits: it would make a float matrix of them for every token.
-const BEST = {
-  half: ["q4f16", "q4", "fp16", "q8", "fp32"],
-  whole: ["q4", "q8", "fp32"],
-  wasm: ["q8", "fp32", "q4", "fp16", "q4f16"],
-};
-
-/** The best dtype for the device, of those that are here. */
-function choose(variants, on) {
-  const order = BEST[on.name === "wasm" ? "wasm" : on.half ? "half" : "whole"];
-  const found = order.map((dtype) => variants.find((one) => one.dtype === dtype)).find(Boolean);
-  if (!found) throw new Error("these weights need a GPU with half precision (WebGPU with shader-f16); this browser has none");
-  return found;
-}
+const one = {}; // tokenizer, model and page.json
 
 /** Bytes of all files that are under way, as one number between 0 and 1. */
 function progress(expected) {
@@ -53,52 +27,42 @@ function progress(expected) {
   };
 }
 
-async function load({ dtype, force }) {
-  about = await (await fetch(new URL("page.json", here))).json();
-  const on = force ? { name: force, half: false } : await device();
-  const variant = about.variants.find((one) => one.dtype === dtype) ?? choose(about.variants, on);
-  const options = { device: on.name, dtype: variant.dtype, progress_callback: progress(variant.bytes) };
-  tokenizer = await AutoTokenizer.from_pretrained("model");
-  model = await AutoModelForCausalLM.from_pretrained("model", options);
-  postMessage({ kind: "ready", device: on.name, dtype: variant.dtype, bytes: variant.bytes });
+/** WebAssembly computes without a pause: only between two tasks is the message heard that stops it. */
+function pausing(model) {
+  const { port1, port2 } = new MessageChannel();
+  const forward = model.forward.bind(model);
+  model.forward = async (inputs) => {
+    await new Promise((go) => {
+      port1.onmessage = go;
+      port2.postMessage(null);
+    });
+    return forward(inputs);
+  };
+  return model;
 }
 
-function inputsOf({ messages, text }) {
-  if (!about.chat) return tokenizer(text);
-  return tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_dict: true });
+async function load(wanted) {
+  one.about = await (await fetch(new URL("page.json", here))).json();
+  const { device, dtype, bytes } = await choose(one.about, wanted);
+  one.tokenizer = await AutoTokenizer.from_pretrained("model");
+  const options = { device, dtype, progress_callback: progress(bytes) };
+  try {
+    one.model = pausing(await AutoModelForCausalLM.from_pretrained("model", options));
+  } catch (error) {
+    if (device !== "webgpu") throw error;
+    postMessage({ kind: "lost", why: "The GPU could not be used" });
+    return;
+  }
+  const lost = device === "webgpu" && env.backends.onnx.webgpu.device?.lost;
+  if (lost) lost.then(() => postMessage({ kind: "lost", why: "The GPU was lost" }));
+  postMessage({ kind: "ready", device, dtype, bytes });
 }
 
-async function answer(ask) {
-  const inputs = inputsOf(ask);
-  const began = performance.now();
-  let first = 0;
-  let n = 0;
-  const speed = () => (n > 1 ? ((n - 1) * 1000) / (performance.now() - first) : 0);
-  const streamer = new TextStreamer(tokenizer, {
-    skip_prompt: true,
-    skip_special_tokens: true,
-    clean_up_tokenization_spaces: false,
-    token_callback_function: () => {
-      first ||= performance.now();
-      n += 1;
-    },
-    callback_function: (text) => postMessage({ kind: "text", text, tokens: n, speed: speed() }),
-  });
+async function answer({ messages, limit }) {
   stopping.reset();
-  await model.generate({
-    ...inputs,
-    max_new_tokens: ask.limit,
-    do_sample: false,
-    streamer,
-    stopping_criteria: stopping,
-  });
-  postMessage({
-    kind: "done",
-    tokens: n,
-    speed: speed(),
-    waited: (first - began) / 1000,
-    stopped: stopping.interrupted,
-  });
+  const hear = (said) => postMessage({ kind: "text", ...said });
+  const made = await generate(one, messages, { limit, hear, stopping_criteria: stopping });
+  postMessage({ kind: "done", ...made, stopped: stopping.interrupted });
 }
 
 const can = { load, answer, stop: () => stopping.interrupt() };
