@@ -62,10 +62,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured matrix products: GFLOP/s and relative error by route."""
+    """Measured matrix products, GFLOP/s and relative error by route; and bytes a second that go through memory."""
 
     gflops: Mapping[str, float]
     errors: Mapping[str, float]
+    bytes_per_second: float
 
     def accurate(self, route: str) -> bool:
         """Whether the route computes what its type promises here."""
@@ -97,7 +98,7 @@ def choose_route(speed: Speed, asked: str = "auto") -> Chosen:
 
 
 def measure(machine: Machine) -> Speed:
-    """How fast and how exact this machine multiplies matrices; under a second, and kept in the user's cache."""
+    """How fast and how exact this machine multiplies matrices, and moves them; a second, kept in the user's cache."""
     import torch
 
     kept = _cache_file(machine, torch.__version__)
@@ -137,7 +138,8 @@ def _measure(device: str) -> Speed:
     finally:
         torch.set_num_threads(n_threads)
         torch.set_float32_matmul_precision(precision)
-    return Speed({route: round(scale * 2 * size**3 / seconds[route] / 1e9, 1) for route in ROUTES}, errors)
+    gflops = {route: round(scale * 2 * size**3 / seconds[route] / 1e9, 1) for route in ROUTES}
+    return Speed(gflops, errors, _bytes_per_second(device))
 
 
 def _routes(
@@ -171,10 +173,27 @@ def _one(left: torch.Tensor, right: torch.Tensor, device: str, dtype: torch.dtyp
     return time.perf_counter() - began, product.float().cpu()
 
 
+def _bytes_per_second(device: str) -> float:
+    """Of a product element by element, which reads two numbers and writes one into new memory, as layers do."""
+    import torch
+
+    n = 1 << 24  # 64 MiB each: more than the caches hold
+    left, right = torch.ones(n, device=device), torch.ones(n, device=device)
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        product = left * right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+        del product
+    return round(3 * 4 * n / best)
+
+
 def _cache_file(machine: Machine, torch_version: str) -> Path:
     from platformdirs import user_cache_path
 
-    said = f"{_cpu_model()}|{machine.n_cores}|{machine.gpu}|{torch_version}|2"
+    said = f"{_cpu_model()}|{machine.n_cores}|{machine.gpu}|{torch_version}|3"
     return user_cache_path("tunesmith") / "speed" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
 
 

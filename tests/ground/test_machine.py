@@ -38,7 +38,7 @@ def test_a_system_without_sysconf_and_load_says_its_memory_and_is_measured(
 ) -> None:
     pytest.importorskip("torch")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("tunesmith.machine._measure", lambda _: Speed({"float32": 1.0}, {"float32": 0.0}))
+    monkeypatch.setattr("tunesmith.machine._measure", lambda _: Speed({"float32": 1.0}, {"float32": 0.0}, 1e9))
     machine = Machine.look()
     assert 0 < machine.memory_bytes <= 12 * GIB
     assert machine.n_cores == count_cores() == os.cpu_count()

@@ -23,6 +23,7 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed(
         {"float32": 300.0, "float32-onednn": 290.0, "bfloat16": 150.0},
         {"float32": 1e-7, "float32-onednn": 1e-7, "bfloat16": 1e-3},
+        1e10,
     )
     monkeypatch.setattr("tunesmith.learn.settings.measure", lambda machine: speed)
 

@@ -53,6 +53,20 @@ def test_steps_and_tokens_are_those_that_a_hand_counts(base: Path, data: Path, t
     assert planned.disk_bytes > 10**5
 
 
+def test_where_products_cost_nothing_the_time_is_what_goes_through_memory(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith import machine as machines
+
+    speed = machines.Speed(dict.fromkeys(ROUTES, 1e18), dict.fromkeys(ROUTES, 1e-7), 1e6)
+    for module in ("tunesmith.machine", "tunesmith.learn.settings"):
+        monkeypatch.setattr(f"{module}.measure", lambda machine: speed)
+    planned = plan(recipe(base, data), into=tmp_path / "run")
+    # Two layers of width 64 (the heads as wide) and 128 inside; four bytes; a quarter for room; three times.
+    a_token = 4 * (2 * (12 * 64 + 10 * 64 + 6 * 128) + 4 * 64) * 1.25
+    assert planned.seconds == pytest.approx(planned.tokens * 3 * a_token / 1e6)
+
+
 def test_nothing_is_made_or_loaded(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunesmith.weights.load.load", None)
     monkeypatch.chdir(tmp_path)
@@ -225,7 +239,9 @@ def test_a_7b_base_fits_a_gpu_of_24_gb_and_comes_to_rest_in_the_memory_beside_it
     """14.5 GB of weights in bfloat16 on the GPU; 29 GB of them in float32 in the machine's own memory."""
     from tunesmith import machine as machines
 
-    sound = machines.Speed({"float32": 20e3, "float32-onednn": 20e3, "bfloat16": 60e3}, dict.fromkeys(ROUTES, 1e-7))
+    sound = machines.Speed(
+        {"float32": 20e3, "float32-onednn": 20e3, "bfloat16": 60e3}, dict.fromkeys(ROUTES, 1e-7), 1e12
+    )
     monkeypatch.setattr(Machine, "look", classmethod(lambda cls, folder: machine))
     for module in ("tunesmith.machine", "tunesmith.learn.settings"):
         monkeypatch.setattr(f"{module}.measure", lambda machine: sound)

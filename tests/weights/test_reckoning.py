@@ -64,7 +64,7 @@ SOUND = {"float32": 1e-7, "float32-onednn": 5e-7, "bfloat16": 3e-3}
 def test_the_type_is_the_fastest_that_is_accurate_and_pays(
     gflops: tuple[int, ...], errors: dict[str, float], asked: str, expected: str
 ) -> None:
-    speed = Speed(dict(zip(SOUND, map(float, gflops), strict=True)), errors)
+    speed = Speed(dict(zip(SOUND, map(float, gflops), strict=True)), errors, 1e10)
     chosen = choose_route(speed, asked)
     assert chosen.value == expected
     assert f"{gflops[0]}" in chosen.why
