@@ -133,14 +133,26 @@ def test_a_card_that_was_edited_leaves_the_run_done_and_is_kept(base: Path) -> N
     assert set(again.manifest.files) == set(run.manifest.files if run.manifest else ())
 
 
-def test_the_same_content_under_other_names_is_the_same_run(base: Path) -> None:
+def test_the_same_rows_under_another_name_or_in_smaller_batches_are_the_same_run(base: Path) -> None:
     run = tune(recipe(base), into=Path("run"))
     stamp = (run.folder / "manifest.json").stat().st_mtime_ns
     options = {"epochs": 2, "batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 1e-2}
     tune(recipe(base, data={"train": "./rows.jsonl", "test": 0.25}), into=Path("run"))
-    first = recipe(base, run={**options, "batch_size": 4, "gradient_accumulation_steps": 1})
-    assert first.learning_hash() == recipe(base, run=options).learning_hash() != recipe(base).learning_hash()
+    tune(recipe(base, run=options), into=Path("run"))  # four rows a step, as twice two
     assert (run.folder / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_several_processes_are_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LearnError, match="learn/several-processes"):
+        tune(recipe(base))
+    assert not Path("runs").exists()
+
+
+def test_the_folder_a_command_is_typed_in_is_not_moved(base: Path) -> None:
+    with pytest.raises(ArtifactError, match="artifact/current-folder"):
+        tune(recipe(base), into=Path(), fresh=True)
+    assert Path("rows.jsonl").is_file()
 
 
 def test_two_runs_in_one_folder_at_once_are_refused(base: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
         ArtifactError: `artifact/other-recipe`, `artifact/unfinished-run`, `artifact/not-a-run`, `files/in-use`.
         LearnError: `learn/interrupted` after Ctrl-C, and what the loop says.
     """
+    _alone()
     folder = into or home_of(recipe)
     planned = None
     if fresh or not Run(folder).begun:
@@ -74,6 +76,14 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
     return Run(folder)
 
 
+def _alone() -> None:
+    """Refuses several processes: each would prepare and settle the same run."""
+    n = os.environ.get("WORLD_SIZE", "1")
+    if n not in ("", "1"):
+        what = f"started as {n} processes (WORLD_SIZE), and a run is tuned by one"
+        raise LearnError(Fault("learn/several-processes", what, fix="start it without torchrun or accelerate launch"))
+
+
 def _work(recipe: Recipe, folder: Path) -> _Work:
     from tunesmith.sources._find import source_of
 
@@ -95,6 +105,9 @@ def _set_aside(folder: Path) -> None:
     """What stands in the folder goes beside it, under the first free name."""
     if not _is_foreign(folder):
         return
+    if folder.resolve() == Path.cwd():
+        what = "beginning anew would move the folder that the command is typed in"
+        raise ArtifactError(Fault("artifact/current-folder", what, fix="type it one folder above", file=str(folder)))
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
