@@ -73,6 +73,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Path(beside).chmod(0o755)
     try:
         yield beside
+        _flush(beside)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -83,6 +84,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     else:
         beside.replace(path)
+
+
+def _flush(folder: Path) -> None:
+    """Every file of it to the disk: a rename may get there before what was written."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
 
 
 def recover(path: Path) -> bool:

@@ -21,6 +21,14 @@ def test_what_was_said_after_the_checkpoint_goes(tmp_path: Path) -> None:
     assert [line["step"] for line in log.read(tmp_path)] == [1, 2]
 
 
+def test_a_run_that_begins_again_without_a_checkpoint_says_nothing_twice(tmp_path: Path) -> None:
+    for _ in range(2):
+        metrics = log.Metrics(tmp_path, 0)
+        metrics.write({"step": 0, "held_out_loss": 2.0})
+        metrics.close()
+    assert len(log.read(tmp_path)) == 1
+
+
 def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
     assert [line["step"] for line in log.read(tmp_path)] == [1]

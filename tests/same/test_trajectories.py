@@ -177,6 +177,17 @@ def test_ctrl_c_in_the_last_step_is_heard(base: Path, tmp_path: Path, monkeypatc
     assert found[1].step == 8
 
 
+def test_a_checkpoint_cut_short_is_said_so(base: Path, tmp_path: Path) -> None:
+    run(base, tmp_path)
+    found = resume.latest(tmp_path)
+    assert found is not None
+    file = found[0] / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(LearnError, match="learn/damaged-checkpoint") as raised:
+        run(base, tmp_path)
+    assert "--fresh" in raised.value.faults[0].fix
+
+
 def test_a_kill_leaves_a_run_that_can_go_on(base: Path, tmp_path: Path) -> None:
     _, straight = run(base, tmp_path / "straight", epochs=4.0, steps=16)
     folder = tmp_path / "killed"

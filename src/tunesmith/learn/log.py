@@ -17,7 +17,7 @@ class Metrics:
 
     def __init__(self, folder: Path, after_step: int) -> None:
         self.path = folder / METRICS
-        kept = [line for line in read(folder) if line["step"] <= after_step]
+        kept = [line for line in read(folder) if line["step"] <= after_step] if after_step else []
         files.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -101,8 +102,18 @@ def restore(
                 file=str(folder),
             )
         )
-    keeper.load(model, folder / "weights")
-    optimizers.load_state(model, optimizer, load_file(folder / "optimizer.safetensors"))
+    try:
+        keeper.load(model, folder / "weights")
+        optimizers.load_state(model, optimizer, load_file(folder / "optimizer.safetensors"))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise LearnError(
+            Fault(
+                "learn/damaged-checkpoint",
+                f"the checkpoint of step {state.step} cannot be read: {error}",
+                fix="begin anew with --fresh (what is there is kept beside it)",
+                file=str(folder),
+            )
+        ) from None
     return state
 
 
