@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -24,10 +25,20 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_the_address_is_one_json_document_before_the_page_is_served(run: Path) -> None:
+    with start(str(run), "--port", "0", "--json", "--quiet") as server:
+        assert server.stdout is not None
+        said = "".join(server.stdout.readline() for _ in range(3))
+        with urllib.request.urlopen(json.loads(said)["address"], timeout=10) as reply:
+            assert reply.read() == b"<title>a page</title>"
+        server.send_signal(signal.SIGINT)
+        assert server.communicate(timeout=20) == ("", "")
+
+
 def test_a_run_is_served_on_this_machine_until_it_is_stopped(run: Path) -> None:
     with start(str(run), "--port", "0") as server:
-        assert server.stderr is not None
-        address = server.stderr.readline().split()[1]
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[1]
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(address, timeout=10) as reply:
             assert reply.read() == b"<title>a page</title>"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tunesmith.verbs.demo import Demo
 
 
-def demo(*, into: Path | None = None) -> Out:
+def demo(*, into: Path | None = None, fresh: bool = False) -> Out:
     """The whole chain on built-in data and a small real model: minutes on a laptop.
 
     Fetches the model, tunes it, writes GGUF, Ollama and web exports, checks each in its own runtime, and shows three
@@ -17,6 +17,7 @@ def demo(*, into: Path | None = None) -> Out:
 
     Args:
         into: The folder of the run; runs/demo when left out.
+        fresh: Begin again, even if the folder holds a run.
 
     Example:
         $ tunesmith demo
@@ -27,7 +28,7 @@ def demo(*, into: Path | None = None) -> Out:
     """
     from tunesmith.verbs.demo import demo as go
 
-    done = go(into=into)
+    done = go(into=into, fresh=fresh)
     return Out(done.as_json(), lambda to: _paint(done, to), 0 if done.ran.ok else 1)
 
 

@@ -65,6 +65,8 @@ def _page(words: list[str], talk: Talk) -> int:
             out = work()
             code = out.code
             out.show(stdout, as_json=talk.json)
+            if out.then:
+                out.then()
         return code
     except KeyboardInterrupt:
         fault = Fault("cli/interrupted", "stopped by Ctrl-C; what is finished is kept", fix=_way_on(words))

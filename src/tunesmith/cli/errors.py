@@ -61,8 +61,8 @@ def _fault(error: BaseException) -> Fault:
         return Fault(
             "tunesmith/out-of-memory",
             "this machine has no memory left for it",
-            fix="see what it takes with: tunesmith plan RECIPE.yaml; then set a smaller run.max_length, or as many rows a "
-            "step in smaller batches: run.batch_size: 1 with run.gradient_accumulation_steps",
+            fix="see what it takes with: tunesmith plan RECIPE.yaml; then set a smaller run.max_length, or as many "
+            "rows a step in smaller batches: run.batch_size: 1 with run.gradient_accumulation_steps",
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _system(error)

@@ -15,11 +15,12 @@ WIDE = 160  # columns of a table that goes into a file or a pipe
 
 @dataclass(frozen=True)
 class Out:
-    """A verb's answer: JSON tree, painter, exit code."""
+    """A verb's answer: JSON tree, painter, exit code, and what goes on once it is shown."""
 
     tree: Mapping[str, Any]
     paint: Callable[["Console"], None]
     code: int = 0
+    then: Callable[[], None] | None = None
 
     def show(self, stream: TextIO, *, as_json: bool) -> None:
         """Write one JSON document, or paint."""

@@ -1,4 +1,5 @@
 import contextlib
+import threading
 from pathlib import Path
 
 from tunesmith.cli.out import Out
@@ -17,13 +18,14 @@ def serve(what: Path, /, *, port: int = 8000) -> Out:
         $ tunesmith serve runs/demo
         open http://127.0.0.1:8000/ in a browser; Ctrl-C ends it
     """
-    import threading
-
-    from tunesmith import say
     from tunesmith.verbs.serve import serve as serving
 
-    with serving(what, port=port) as address:
-        say.note(f"open {address} in a browser; Ctrl-C ends it")
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
-    return Out({"address": address}, lambda to: None)
+    held = contextlib.ExitStack()
+    address = held.enter_context(serving(what, port=port))
+    said = f"open {address} in a browser; Ctrl-C ends it"
+    return Out({"address": address}, lambda to: to.print(said, soft_wrap=True), then=lambda: _until_ctrl_c(held))
+
+
+def _until_ctrl_c(held: contextlib.ExitStack) -> None:
+    with held, contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -52,15 +52,16 @@ class Demo:
         return {**self.ran.as_json(), "samples": samples}
 
 
-def demo(*, into: Path | None = None) -> Demo:
+def demo(*, into: Path | None = None, fresh: bool = False) -> Demo:
     """The whole chain on a small real model and built-in data: tune, export, check, before and after.
 
     Args:
         into: the run's folder; `runs/demo` when left out.
+        fresh: begin anew; what stands in the folder is kept beside it.
     """
     into = into or Path("runs/demo")
     with resources.as_file(resources.files("tunesmith").joinpath("orders")) as folder:
-        ran = run(_recipe(folder), into=into)
+        ran = run(_recipe(folder), into=into, fresh=fresh)
         return Demo(ran, tuple(_samples(ran)))
 
 
