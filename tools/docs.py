@@ -110,7 +110,8 @@ def errors_page() -> str:
         "# Errors",
         "",
         "Every error says a code, what was seen, where, and how to mend it. The exit code is 2 when the command or its",
-        "recipe was wrong, else 1. With `--json` the same stands on stdout. In braces: what is only known at the time.",
+        "recipe was wrong, 130 after Ctrl-C, else 1. With `--json` the same stands on stdout. In braces: what is only",
+        "known at the time.",
         "",
         "This page is made by `python tools/docs.py` from the code.",
     ]
