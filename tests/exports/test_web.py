@@ -275,6 +275,39 @@ def test_a_tokenizer_that_javascript_cannot_read_is_refused(learnt_model: Path, 
     assert [fault.code for fault in caught.value.faults] == ["export/no-fast-tokenizer"]
 
 
+def test_weights_that_would_stay_float_are_no_quantised_file(learnt_model: Path, tmp_path: Path) -> None:
+    assert codes(changed(learnt_model, tmp_path / "a", num_experts=4)) == ["export/web-not-rounded"]
+    assert codes(changed(learnt_model, tmp_path / "b", num_experts=4), dtypes=("fp16",)) == []
+
+
+def test_products_of_another_form_are_refused_when_they_are_met(learnt_model: Path) -> None:
+    from tunesmith.exports._onnx_put_blocks import Store, put_blocks
+    from tunesmith.exports._onnx_quantise import EIGHT
+    from tunesmith.weights.load import load
+
+    graph, weights = _onnx_graph.trace(learnt_model), load(learnt_model).state_dict()
+    put_blocks(graph, Store(weights, {}), lambda _name, _n: EIGHT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tunesmith.exports._onnx_put_blocks.products", lambda model: iter(()))
+        with pytest.raises(ExportError) as caught:
+            put_blocks(graph, Store(weights, {}), lambda _name, _n: EIGHT)
+    assert [fault.code for fault in caught.value.faults] == ["export/web-not-rounded"]
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "q4f16"])
+def test_a_file_whose_logits_are_no_numbers_is_refused(learnt_model: Path, tmp_path: Path, dtype: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path / "model"
+    shutil.copytree(learnt_model, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.model.norm.weight.data.fill_(60_000.0)  # what it gives does not fit in float16
+    model.save_pretrained(folder)
+    with pytest.raises(ExportError) as caught:
+        exported(folder, tmp_path / "out", dtypes=(dtype,))
+    assert [fault.code for fault in caught.value.faults] == ["export/web-no-numbers"]
+
+
 @pytest.mark.slow
 def test_an_architecture_that_cannot_be_traced_is_an_error_of_one_line(
     learnt_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.errors import ExportError, Fault
 from tunesmith.text.example import Ask
 from tunesmith.text.template import Text
 
@@ -64,7 +66,7 @@ class Probe:
     importance: Mapping[str, torch.Tensor]
 
     def measure(self, session: Any) -> dict[str, float]:
-        """Mean KL in nats, and the share of places whose likeliest token is the model's."""
+        """Mean KL in nats, infinite where it is none, and the share of places whose likeliest token is the model's."""
         import numpy as np
 
         divergence, agree = [], []
@@ -72,7 +74,20 @@ class Probe:
             seen = log_softmax(run(session, sample.ids, keep=sample.n_answer + 1)["logits"][0, :-1])
             divergence.append((np.exp(wanted) * (wanted - seen)).sum(-1))
             agree.append(wanted.argmax(-1) == seen.argmax(-1))
-        return {"kl": float(np.concatenate(divergence).mean()), "agreement": float(np.concatenate(agree).mean())}
+        kl = float(np.concatenate(divergence).mean())
+        return {"kl": kl if math.isfinite(kl) else math.inf, "agreement": float(np.concatenate(agree).mean())}
+
+
+def finite(kl: float, dtype: str) -> None:
+    """Nothing, where a file answers with numbers at all.
+
+    Raises:
+        ExportError: `export/web-no-numbers`, when its logits are none, as where sums do not fit in float16.
+    """
+    if not math.isfinite(kl):
+        what = f"computed in {dtype}, this model's logits are no numbers any more"
+        fix = "set export.web.dtypes to [q4, q8], which compute in float32"
+        raise ExportError(Fault("export/web-no-numbers", what, fix=fix))
 
 
 def probe(model: PreTrainedModel, text: Text, raw_text: bool) -> Probe:

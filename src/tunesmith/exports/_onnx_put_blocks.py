@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.errors import ExportError, Fault
 from tunesmith.exports._onnx_blocks import Blocks, Layout, quantise
 from tunesmith.exports._onnx_graph import Product, add_initializer, products, put_weights
 from tunesmith.exports._onnx_trace import given
@@ -14,6 +15,9 @@ from tunesmith.exports._onnx_trace import given
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
+
+FLOAT_SHARE = 0.1  # routers, and tables of positions, stay as they are
+NOT_ROUNDED = "set export.web.dtypes to [fp16, fp32]"
 
 
 @dataclass
@@ -44,6 +48,9 @@ def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout
 
     Products read the blocks as they are; with `unfold`, plain operations make float32 matrices of them, once, when the
     file is loaded: WebAssembly would make them anew for every token.
+
+    Raises:
+        ExportError: `export/web-not-rounded`, when more than a small share of the weights would stay float32.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -63,7 +70,17 @@ def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout
             continue
         _look_up(model, node, name, stored.get(name) or _store(model, name, store.blocks(name, layout)))
     RemoveUnusedNodesPass()(model)
+    _refuse_float(model, {name: weight for name, weight in store.weights.items() if name not in looked_up})
     return model
+
+
+def _refuse_float(model: ir.Model, weights: Mapping[str, torch.Tensor]) -> None:
+    """Products of a form that `products` does not know would keep their matrices in float32 without a word."""
+    left = {name for name in model.graph.initializers if name in weights and weights[name].dim() > 1}
+    share = sum(weights[name].numel() for name in left) / max(1, sum(one.numel() for one in weights.values()))
+    if share > FLOAT_SHARE:
+        what = f"{share:.0%} of the weights would stay float32, such as {min(left)}: their products are not plain ones"
+        raise ExportError(Fault("export/web-not-rounded", what, fix=NOT_ROUNDED))
 
 
 def _even(layout: Layout) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,11 @@ from tunesmith import files, say
 from tunesmith.exports._onnx_blocks import Layout
 from tunesmith.exports._onnx_graph import save
 from tunesmith.exports._onnx_half import halve
-from tunesmith.exports._onnx_measure import Probe, session
+from tunesmith.exports._onnx_measure import Probe, finite, session
 from tunesmith.exports._onnx_put_blocks import Store, put_blocks
 
 EIGHT = Layout(8, 32, symmetric=True)
-KL_LIMIT = {4: 0.05, 8: 0.005}
+KL_LIMIT = {4: 0.05, 8: 0.005, 16: 0.005}
 """Mean KL in nats up to which a plan is good enough; `docs/exports/web.md` says what these were measured against."""
 
 
@@ -68,7 +69,7 @@ class Tried:
         return {
             "plan": self.plan,
             "n_bytes": self.n_bytes,
-            "kl": round(self.kl, 6),
+            "kl": round(self.kl, 6) if math.isfinite(self.kl) else None,
             "agreement": round(self.agreement, 4),
         }
 
@@ -84,7 +85,11 @@ class Chosen:
 
 
 def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> Chosen:
-    """Writes `path` by the smallest plan whose mean KL is within the limit; by the nearest one, where none is."""
+    """Writes `path` by the smallest plan whose mean KL is within the limit; by the nearest one, where none is.
+
+    Raises:
+        ExportError: `export/web-not-rounded`, `export/web-no-numbers`.
+    """
     bits = int(dtype[1])
     limit, tried = KL_LIMIT[bits], []
     best: tuple[Tried, int, Path] | None = None
@@ -106,6 +111,7 @@ def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> C
                 if one.kl <= limit:
                     break
         assert best is not None
+        finite(best[0].kl, dtype)
         for file in best[2].parent.iterdir():
             shutil.move(file, path.parent / file.name)
     return Chosen(tried, limit, best[1], best[0])

@@ -14,6 +14,7 @@ from tunesmith.artifact import Export, Label, Model, Precision, Variant
 from tunesmith.errors import Fault
 from tunesmith.exports import _web_files
 from tunesmith.exports._onnx_graph import SHARD_BYTES
+from tunesmith.exports._onnx_put_blocks import NOT_ROUNDED
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.rooms import did_you_mean
@@ -34,6 +35,8 @@ WASM: Mapping[str, float] = {"q8": 5.0, "fp32": 4.0, "q4": 1.2, "fp16": 4.0, "q4
 WASM_BYTES = 4.0e9
 NEEDS = {"onnx": "onnx", "onnx_ir": "onnx-ir", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "attention"}
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+TURNED = ("gpt2",)
 GRAPH_BYTES = 20_000_000
 
 
@@ -63,7 +66,13 @@ class Web(Part):
 
     def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
         """What Transformers.js does not know, parts that are missing here, matrices too big for a browser."""
-        return [*_missing_parts(), *_unknown_architecture(facts), *_odd_cache(facts), *self._too_big(facts)]
+        return [
+            *_missing_parts(),
+            *_unknown_architecture(facts),
+            *_odd_cache(facts),
+            *self._not_rounded(facts),
+            *self._too_big(facts),
+        ]
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """Weights of each dtype, graphs, the page with its libraries, and what trying the 4-bit plans takes."""
@@ -105,6 +114,16 @@ class Web(Part):
         """The dtype that WebAssembly takes: the quickest of those that its memory holds."""
         roomy = [one for one in WASM if one in self.dtypes and WASM[one] * facts.n_parameters < WASM_BYTES]
         return roomy[0] if roomy else min(self.dtypes, key=WASM.__getitem__)
+
+    def _not_rounded(self, facts: BaseFacts) -> list[Fault]:
+        config = facts.text_config
+        why = "keeps its experts in one block" if any(config.get(name) for name in EXPERTS) else ""
+        why = why or ("stores its matrices the other way round" if facts.model_type in TURNED else "")
+        rounded = [one for one in self.dtypes if PRECISION[one] in ("8bit", "4bit")]
+        if not why or not rounded:
+            return []
+        what = f"{facts.model_type} {why}, and this export rounds only plain matrices: {rounded[0]} would stay float32"
+        return [Fault("export/web-not-rounded", what, fix=NOT_ROUNDED, place=facts.name)]
 
     def _too_big(self, facts: BaseFacts) -> list[Fault]:
         largest = facts.vocab_size * facts.hidden_size
@@ -155,14 +174,19 @@ class _Writer:
     def _plain(self, dtype: str, path: Path) -> dict[str, Any]:
         from tunesmith.exports._onnx_graph import put_weights, save
         from tunesmith.exports._onnx_half import halve
-        from tunesmith.exports._onnx_measure import session
+        from tunesmith.exports._onnx_measure import finite, session
+        from tunesmith.exports._onnx_quantise import KL_LIMIT
 
         with say.progress(f"write {dtype}"):
             model = put_weights(self.graph, self.weights)
             if dtype == "fp16":
                 halve(model)
             self.data_files[path.name] = save(model, path)
-            return _round(self.probe.measure(session(path)))
+            measured = self.probe.measure(session(path))
+        finite(measured["kl"], dtype)
+        if measured["kl"] > KL_LIMIT[16]:
+            say.warn(f"{dtype}: its answers are {measured['kl']:.3f} nats away from the model's own")
+        return {name: round(value, 9) for name, value in measured.items()}
 
     def _rounded(self, dtype: str, path: Path) -> dict[str, Any]:
         from tunesmith.exports._onnx_quantise import choose
@@ -181,10 +205,6 @@ class _Writer:
             "limit": chosen.limit,
             "tried": [one.as_tree() for one in chosen.tried],
         }
-
-
-def _round(measured: Mapping[str, float]) -> dict[str, Any]:
-    return {name: round(value, 9) for name, value in measured.items()}
 
 
 def known_types() -> tuple[str, ...]:
