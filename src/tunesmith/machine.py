@@ -138,7 +138,7 @@ def _measure(device: str) -> Speed:
     finally:
         torch.set_num_threads(n_threads)
         torch.set_float32_matmul_precision(precision)
-    gflops = {route: round(scale * 2 * size**3 / seconds[route] / 1e9, 1) for route in ROUTES}
+    gflops: dict[str, float] = {route: round(scale * 2 * size**3 / seconds[route] / 1e9, 1) for route in ROUTES}
     return Speed(gflops, errors, _bytes_per_second(device))
 
 
