@@ -14,7 +14,7 @@ from tunesmith import files
 from tunesmith.artifact import Run
 from tunesmith.errors import ArtifactError, LearnError, PlanError
 from tunesmith.recipe import Recipe
-from tunesmith.verbs.tune import tune
+from tunesmith.verbs.tune import _named, tune
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,12 @@ def test_the_same_rows_under_another_name_or_in_smaller_batches_are_the_same_run
     tune(recipe(base, data={"train": "./rows.jsonl", "test": 0.25}), into=Path("run"))
     tune(recipe(base, run=options), into=Path("run"))  # four rows a step, as twice two
     assert (run.folder / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_an_adapter_names_a_hub_model_and_its_revision_apart(base: Path) -> None:
+    assert _named("org/name@v1.0") == ("org/name", "v1.0")
+    assert _named("org/name") == ("org/name", None)
+    assert _named("./a@b") == ("./a@b", None)
 
 
 def test_several_processes_are_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ class Hub:
         Raises:
             SourceError: when it cannot be found or reached, or cannot be trained.
         """
-        name, revision = _named(base)
+        name, revision = named(base)
         facts = _examine.examined(_snapshot(name, revision, SMALL, base), base)
         here = any(facts.folder.glob("*.safetensors"))
         listed = [] if here else _listed(name, facts.folder.name)
@@ -49,7 +49,7 @@ class Hub:
             SourceError: as `facts`.
         """
         commit = self.facts(base).folder.name  # a snapshot's folder bears its commit, which needs no second look
-        name, _ = _named(base)
+        name, _ = named(base)
         return _examine.weighty(_snapshot(name, commit, (*SMALL, *WEIGHTS), base), base)
 
 
@@ -68,7 +68,12 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str], base: st
     return Path(folder)
 
 
-def _named(base: str) -> tuple[str, str | None]:
+def named(base: str) -> tuple[str, str | None]:
+    """`org/name@revision` as name and revision.
+
+    Raises:
+        SourceError: `source/bad-name`.
+    """
     if not NAME.fullmatch(base):
         raise SourceError(
             Fault(

@@ -199,14 +199,24 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
     with say.progress("load the base", 1, "model") as bar:
         base = load(work.base, settings.torch_dtype if method.keeps_base else torch.float32)
         bar.advance(1)
-    base.name_or_path = work.recipe.base  # what the adapter will name as its base
+    base.name_or_path, revision = _named(work.recipe.base)  # what the adapter will name as its base
     torch.manual_seed(settings.seed)
     model = method.wrap(base)
+    for config in getattr(model, "peft_config", {}).values():
+        config.revision = revision
     learnt = learn(model, planned.ready.rows, planned.ready.held_out, settings, keeper=method, run=work.folder)
     if method.keeps_base:
         with files.whole_folder(work.folder / "adapter") as beside:
             method.save(model, beside)
     return learnt
+
+
+def _named(base: str) -> tuple[str, str | None]:
+    """Name and revision as PEFT writes them: a Hub model's apart, anything else as it is."""
+    from tunesmith.sources import hub
+    from tunesmith.sources._find import source_of
+
+    return hub.named(base) if isinstance(source_of(base), hub.Hub) else (base, None)
 
 
 def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> None:
