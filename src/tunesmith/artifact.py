@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tunesmith import files
+from tunesmith import files, say
 from tunesmith.errors import ArtifactError, Fault
 from tunesmith.recipe import Recipe
 
@@ -166,7 +166,11 @@ class Model:
                 )
             )
         parts = [*weights, *(folder / name for name in TEXT_FILES if (folder / name).is_file())]
-        hashes = {part.name: files.sha256(part) for part in parts}
+        hashes = {}
+        with say.progress(f"hash {folder.name}", sum(part.stat().st_size for part in parts), "bytes") as bar:
+            for part in parts:
+                hashes[part.name] = files.sha256(part)
+                bar.advance(part.stat().st_size)
         return cls(folder, files.sha256_of(hashes), raw_text)
 
 
