@@ -10,6 +10,7 @@ import pytest
 
 from tiny.models import save
 from tunesmith.errors import SourceError
+from tunesmith.sources._examine import examined
 from tunesmith.sources.folder import Folder
 
 
@@ -54,8 +55,12 @@ def test_a_shard_that_is_missing_is_named(model: Path) -> None:
 
 def test_an_adapter_is_told_what_it_is_and_what_it_stands_on(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    with pytest.raises(SourceError, match=r"(?s)source/is-adapter.*set base: org/base"):
+    with pytest.raises(SourceError, match=r"(?s)source/is-adapter.*set base: org/base") as raised:
         Folder().facts(str(tmp_path))
+    assert raised.value.faults[0].fix.endswith(f"tunesmith export --to gguf {tmp_path}")
+    with pytest.raises(SourceError) as raised:
+        examined(tmp_path, "org/adapter@v1")
+    assert "hf download org/adapter --revision v1 --local-dir adapter" in raised.value.faults[0].fix
 
 
 def test_all_reasons_are_told_at_once(model: Path) -> None:

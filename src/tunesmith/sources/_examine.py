@@ -31,11 +31,14 @@ def _adapter(folder: Path, base: str) -> Fault:
         named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError):
         named = None
+    name, _, revision = base.partition("@")
+    fetch = f"hf download {name}{f' --revision {revision}' if revision else ''} --local-dir adapter"
+    here = base if Path(base).expanduser().is_dir() else f"adapter, once it is here: {fetch}"
     return Fault(
         "source/is-adapter",
         "this is a PEFT adapter, not a model: it holds only what was learnt on top of one",
         fix=f"to train, set base: {named or 'the model it was trained on'}; to export it as it is: "
-        f"tunesmith export {base} --to gguf",
+        f"tunesmith export --to gguf {here}",
         file=base,
     )
 
