@@ -192,3 +192,9 @@ def test_a_recipe_is_named_after_its_file_and_is_the_same_under_any_name(tmp_pat
     assert voice == other
     assert hash(voice) == hash(other)
     assert voice != Recipe.read(tmp_path / "voice.yaml", ["run.seed=2"])
+
+
+def test_a_seed_is_one_that_every_generator_takes() -> None:
+    for seed in ("99999999999999", "-1"):
+        with pytest.raises(RecipeError, match="recipe/bad-value"):
+            Recipe.from_text(LEAST, changes=[f"run.seed={seed}"])
