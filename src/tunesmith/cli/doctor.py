@@ -18,10 +18,14 @@ def doctor() -> Out:
         $ tunesmith doctor
              what                   found                             how to get it
              machine
+        yes    python               3.11.7 (/opt/voice/bin/python)
+        yes    system               Linux 6.12.0, x86_64
         yes    cores                2
         yes    memory               23.5 GiB
         yes    disk                 64.9 GiB free here
         yes    gpu                  none; the CPU is used
+             core
+        yes    accelerate           1.15.0
         ...
     """
     from tunesmith.verbs.doctor import doctor as look
