@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -27,11 +27,27 @@ from tunesmith import files, rooms, yaml12
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.recipe_faults import Written, faults_of
 
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic gives it no public name
+
 Auto = Literal["auto"]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
+class _SaysItsFaults(ModelMetaclass):
+    """What is wrong with a part that is written in Python is said as of one that is read from a file."""
+
+    def __call__(cls, *values: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(*values, **options)
+        except ValidationError as error:
+            written = Written(options, "", {}, {}, name=cls.__name__)
+            raise RecipeError(faults_of(error.errors(), cast(type[BaseModel], cls), written)) from None
+
+
+class Part(BaseModel, metaclass=_SaysItsFaults):
     """A part of the recipe: frozen, and it refuses keys that it does not know.
 
     A member of a room is a Part: its options are its fields, each with a docstring below it that says the unit first.

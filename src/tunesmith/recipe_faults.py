@@ -45,6 +45,8 @@ class Written:
     file: str
     lines: Mapping[Way, int]
     changed: Mapping[Way, str]
+    name: str = "the recipe"
+    """What it is called where no key names it."""
 
     def place(self, way: Way) -> dict[str, Any]:
         """Where a value stands: file, line and key; or the `--set` that brought it."""
@@ -93,7 +95,7 @@ def _fault(way: Way, group: Sequence[Any], model: type[BaseModel], written: Writ
     error = group[0]
     key, place = dotted(way), written.place(way)
     if error["type"] == "extra_forbidden":
-        holder = dotted(way[:-1]) or "the recipe"
+        holder = dotted(way[:-1]) or written.name
         fix = rooms.did_you_mean(str(way[-1]), known_keys(way[:-1], model, written.tree))
         return Fault("recipe/unknown-key", f"{holder} has no key {way[-1]!r}", fix, **place)
     if error["type"] == "missing":

@@ -168,8 +168,26 @@ def test_python_takes_members_as_objects_and_refuses_those_of_another_room() -> 
 
     recipe = Recipe(base="a", data=Data(train="x"), method=Lora(rank=8))
     assert recipe.as_tree()["method"]["rank"] == 8
-    with pytest.raises(ValidationError, match="Sft is no method"):
+    with pytest.raises(RecipeError) as raised:
         Recipe(base="a", data=Data(train="x"), method=Sft())
+    (fault,) = raised.value.faults
+    assert (fault.code, fault.what, fault.key) == ("recipe/unknown-member", "Sft is no method", "method")
+
+
+def test_what_is_written_wrongly_in_python_is_said_as_in_a_file() -> None:
+    from tunesmith.methods.lora import Lora
+
+    with pytest.raises(RecipeError) as raised:
+        Lora(rnak=8)  # type: ignore[call-arg]
+    (fault,) = raised.value.faults
+    assert (fault.code, fault.what) == ("recipe/unknown-key", "Lora has no key 'rnak'")
+    assert "did you mean 'rank'?" in fault.fix
+    with pytest.raises(RecipeError) as raised:
+        Recipe(base="a", data=Data(train="x"), method={"kind": "lora", "rank": "many"}, run={"epochs": -1})  # type: ignore[arg-type]
+    assert [(one.code, one.key) for one in raised.value.faults] == [
+        ("recipe/bad-value", "method.rank"),
+        ("recipe/bad-value", "run.epochs"),
+    ]
 
 
 def test_a_missing_file_and_an_unreadable_one_are_told_apart(tmp_path: Path) -> None:
