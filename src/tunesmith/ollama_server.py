@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -19,7 +20,9 @@ from tunesmith import files, say
 from tunesmith.errors import Fault, RuntimeFault
 
 PORT = 11434
+HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.%]+")
 BLOCK = 1 << 20
+WRONG_REPLY = (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException)  # or none at all
 NATIVE_JINJA = (0, 30)  # from this version on, a GGUF's own chat template is used where no TEMPLATE stands
 
 
@@ -31,24 +34,33 @@ class Server:
 
     @classmethod
     def at(cls, host: str | None = None) -> Server:
-        """The server of `host`, else of the environment's OLLAMA_HOST, else of this machine, as Ollama reads them."""
+        """The server of `host`, else of the environment's OLLAMA_HOST, else of this machine, as Ollama reads them.
+
+        Raises:
+            RuntimeFault: `runtime/ollama-address`, when that is no address.
+        """
         word = (host or os.environ.get("OLLAMA_HOST") or "").strip().strip("\"'")
         scheme, found, rest = word.partition("://")
         if not found:
             scheme, rest = "http", word
         port = PORT if not found else {"http": 80, "https": 443}.get(scheme, PORT)
-        parts = urllib.parse.urlsplit(f"//{rest}")
-        name = parts.hostname or "127.0.0.1"
+        try:
+            parts = urllib.parse.urlsplit(f"//{rest}")
+            name, port = parts.hostname or "127.0.0.1", parts.port or port
+        except ValueError:
+            raise RuntimeFault(_no_address(word)) from None
+        if scheme not in ("http", "https") or not HOST.fullmatch(name):
+            raise RuntimeFault(_no_address(word))
         name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # where it listens is not where one calls
         name = f"[{name}]" if ":" in name else name
-        return cls(f"{scheme}://{name}:{parts.port or port}{parts.path.rstrip('/')}")
+        return cls(f"{scheme}://{name}:{port}{parts.path.rstrip('/')}")
 
     def version(self) -> str:
         """Its version; empty when none answers."""
         try:
             with self._open("/api/version", timeout_s=3) as reply:
                 return str(json.load(reply).get("version", ""))
-        except (OSError, ValueError, AttributeError):
+        except WRONG_REPLY:
             return ""
 
     def ask(self, path: str, body: Mapping[str, Any], timeout_s: float = 600) -> dict[str, Any]:
@@ -59,21 +71,20 @@ class Server:
         """
         try:
             with self._open(path, _json({**body, "stream": False}), timeout_s) as reply:
-                tree = json.load(reply)
-        except (OSError, ValueError) as error:
+                return dict(json.load(reply))
+        except WRONG_REPLY as error:
             raise RuntimeFault(self._fault(path, error)) from None
-        return dict(tree)
 
     def models(self) -> Mapping[str, str]:
-        """The digest of each model that it has, by name and tag.
+        """The digest of each model that it has, by name and tag as `tagged` writes them.
 
         Raises:
             RuntimeFault: as `ask`.
         """
         try:
             with self._open("/api/tags", timeout_s=30) as reply:
-                return {str(one["name"]): str(one["digest"]) for one in json.load(reply)["models"] or []}
-        except (OSError, ValueError, KeyError) as error:
+                return {tagged(str(one["name"])): str(one["digest"]) for one in json.load(reply)["models"] or []}
+        except WRONG_REPLY as error:
             raise RuntimeFault(self._fault("/api/tags", error)) from None
 
     def create(self, payload: Mapping[str, Any], weights: Path) -> bool:
@@ -87,26 +98,51 @@ class Server:
             Whether anything was made.
 
         Raises:
-            RuntimeFault: as `ask`.
+            RuntimeFault: `runtime/ollama-name-taken`, when another model has that name; else as `ask`.
         """
-        name = tagged(str(payload["model"]))
-        if self._is_made(name, payload):
+        name, owner = tagged(str(payload["model"])), owner_of(weights)
+        stands = self.models().get(name)
+        if stands is not None and not self._is_ours(name, stands, owner):
+            raise RuntimeFault(self._taken(name))
+        made = {"payload": files.sha256_of(payload), "digest": stands, "owner": owner}
+        if self._stamp(name) == made:
             return False
         (digest,) = payload["files"].values()
         if not self._has_blob(digest):
             self._send_blob(digest, weights)
         self._create(payload)
-        files.write_json(
-            _stamp(self.address, name), {"payload": files.sha256_of(payload), "digest": self.models()[name]}
-        )
+        files.write_json(_stamp(self.address, name), {**made, "digest": self.models().get(name)})
         return True
 
-    def _is_made(self, name: str, payload: Mapping[str, Any]) -> bool:
+    def is_free(self, name: str, weights: Path) -> bool:
+        """Whether a model of these weights may have this name, as far as can be known while no server answers.
+
+        Raises:
+            RuntimeFault: as `ask`.
+        """
+        name, owner = tagged(name), owner_of(weights)
+        stands = self.models().get(name) if self.version() else self._stamp(name).get("digest")
+        return stands is None or self._is_ours(name, str(stands), owner)
+
+    def _is_ours(self, name: str, digest: str, owner: str) -> bool:
+        """Whether the model that stands there was made from these exports, or from some that are gone."""
+        stamp = self._stamp(name)
+        holder = str(stamp.get("owner") or owner)
+        return stamp.get("digest") == digest and (holder == owner or not Path(holder).is_dir())
+
+    def _stamp(self, name: str) -> Mapping[str, Any]:
+        """What was made here under a name, and from whose weights; empty when nothing was."""
         try:
-            stamp = json.loads(_stamp(self.address, name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(stamp == {"payload": files.sha256_of(payload), "digest": self.models().get(name)})
+            return dict(json.loads(_stamp(self.address, name).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _taken(self, name: str) -> Fault:
+        by = self._stamp(name).get("owner")
+        what = f"Ollama has another model named {name}" + (f", perhaps the one of {by}" if by else "")
+        word = name.removesuffix(":latest")
+        fix = f"set another name: for the ollama export, or remove that model: ollama rm {word}"
+        return Fault("runtime/ollama-name-taken", what, fix=fix, place=self.address)
 
     def _has_blob(self, digest: str) -> bool:
         try:
@@ -114,7 +150,7 @@ class Server:
                 return True
         except urllib.error.HTTPError:
             return False
-        except OSError as error:
+        except WRONG_REPLY as error:
             raise RuntimeFault(self._fault("/api/blobs", error)) from None
 
     def _send_blob(self, digest: str, path: Path) -> None:
@@ -122,7 +158,7 @@ class Server:
         with path.open("rb") as file, say.progress("send the weights to Ollama", size, "bytes") as bar:
             try:
                 self._open(f"/api/blobs/{digest}", _Counted(file, bar), 3600, length=size).close()
-            except OSError as error:
+            except WRONG_REPLY as error:
                 raise RuntimeFault(self._fault("/api/blobs", error)) from None
 
     def _create(self, payload: Mapping[str, Any]) -> None:
@@ -133,7 +169,7 @@ class Server:
                         if "error" in told:
                             raise ValueError(str(told["error"]))
                         bar.advance(1, str(told.get("status", "")))
-            except (OSError, ValueError) as error:
+            except WRONG_REPLY as error:
                 raise RuntimeFault(self._fault("/api/create", error)) from None
 
     def _open(
@@ -158,9 +194,15 @@ class Server:
             said = str(error)
         else:
             fix = f"see that a server runs at {self.address}: {get()}"
-            return Fault("runtime/ollama-gone", f"Ollama does not answer: {error}", fix=fix, place=path)
+            said = str(error).strip() or type(error).__name__
+            return Fault("runtime/ollama-gone", f"Ollama does not answer: {said}", fix=fix, place=path)
         fix = "see the log of `ollama serve`; it may need more memory or a newer version"
         return Fault("runtime/ollama-refused", f"Ollama says: {said.strip()}", fix=fix, place=path)
+
+
+def _no_address(word: str) -> Fault:
+    fix = "write host:port, such as 127.0.0.1:11434, into OLLAMA_HOST or host: of the ollama export"
+    return Fault("runtime/ollama-address", f"{word!r} is no address of an Ollama server", fix=fix)
 
 
 def get() -> str:
@@ -177,8 +219,14 @@ def is_known_older(version: str, wanted: tuple[int, int]) -> bool:
 
 
 def tagged(name: str) -> str:
-    """A model's name with its tag, as the server lists it."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    """A model's name with its tag; two that Ollama takes for one are one: it looks at no case and adds `library/`."""
+    word = name.lower().removeprefix("library/")
+    return word if ":" in word.rpartition("/")[2] else f"{word}:latest"
+
+
+def owner_of(weights: Path) -> str:
+    """Whose model it is: the folder of the GGUF, which stays the same when a run is done anew."""
+    return str(weights.resolve().parent)
 
 
 def digest_of(path: Path) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.ollama import Ollama as OllamaExport
 from tunesmith.ollama_server import Server, digest_of
 from tunesmith.runtimes._ollama_words import ids_by_text, listed
-from tunesmith.runtimes.ollama import Ollama
+from tunesmith.runtimes.ollama import Ollama, OpenedOllama
 from tunesmith.runtimes.torch import open_folder
 from tunesmith.text.example import Prompt
 from tunesmith.text.template import Text
@@ -257,3 +259,49 @@ def test_a_plain_import_loses_the_prompt_of_the_real_model_and_ours_keeps_it(
 def _gguf(folder: Path, into: Path, types: tuple[Any, ...]) -> Export:
     (into / "gguf").mkdir(parents=True)
     return Gguf(types=types).write(Model.of(folder), {}, into / "gguf")
+
+
+class _Odd:
+    """A program that answers every request with the same bytes."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said, self.socket = said, socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                with self.socket.accept()[0] as talk:
+                    talk.recv(65536)
+                    talk.sendall(self.said)
+            except OSError:
+                return
+
+
+def _http(body: str) -> bytes:
+    return f"HTTP/1.0 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"", _http("[1]"), _http("no json"), _http("null")])
+def test_another_program_on_the_port_is_no_server_and_a_fault_when_asked(said: bytes) -> None:
+    odd = _Odd(said)
+    server = Server.at(odd.host)
+    try:
+        assert server.version() == ""
+        for ask in (lambda: server.ask("/api/show", {}), server.models):
+            with pytest.raises(RuntimeFault, match="runtime/ollama"):
+                ask()
+    finally:
+        odd.socket.close()
+
+
+def test_a_server_too_old_to_say_what_is_asked_cannot_tell(text: Text) -> None:
+    odd = _Odd(_http('{"response": "x", "done": true}'))
+    opened = OpenedOllama(Server.at(odd.host), "old", text)
+    try:
+        for ask in (lambda: opened.render(ASKS[0]), lambda: opened.tokens("a")):
+            with pytest.raises(CannotTell, match="update it"):
+                ask()
+    finally:
+        odd.socket.close()

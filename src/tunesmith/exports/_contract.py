@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from tunesmith.artifact import Export, Model
 from tunesmith.errors import Fault
@@ -31,3 +31,19 @@ class Exporter(Protocol):
         Raises:
             ExportError: with what the tool behind it said.
         """
+
+
+@runtime_checkable
+class Dependent(Protocol):
+    """An exporter that is made of others."""
+
+    def refuse_beside(self, needed: Mapping[str, Any]) -> list[Fault]:
+        """Why it cannot be made of the exporters that it needs, with the options that they have."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An exporter that also puts the model somewhere outside its folder."""
+
+    def put_again(self, export: Export) -> Export:
+        """Put the model of a kept export there, if it is not there; the export as it is then."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +16,7 @@ from tunesmith.artifact import Export, Model, Precision, Variant
 from tunesmith.errors import ExportError, Fault, RuntimeFault
 from tunesmith.exports import _conversion, _modelfile, _turns
 from tunesmith.machine import Machine
-from tunesmith.ollama_server import NATIVE_JINJA, Server, digest_of, get, is_known_older
+from tunesmith.ollama_server import NATIVE_JINJA, Server, digest_of, get, is_known_older, owner_of
 from tunesmith.recipe import Auto, Part
 from tunesmith.text.template import Text
 from tunesmith.weights.facts import BaseFacts
@@ -22,12 +24,16 @@ from tunesmith.weights.facts import BaseFacts
 Type = Literal["f32", "f16", "bf16", "q8_0"]
 Value = int | float | bool | str | tuple[str, ...]
 USUAL_CONTEXT = 8192  # the cache of keys and values grows with it; Ollama's own default is 4096 on most machines
-KNOWN_PARAMETERS = (
-    *("num_ctx", "num_keep", "num_predict", "num_batch", "num_gpu", "main_gpu", "num_thread", "use_mmap", "seed"),
-    *("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty"),
-    *("presence_penalty", "frequency_penalty", "stop", "draft_num_predict"),
-)
-NAME = re.compile(r"[a-zA-Z0-9_][\w.-]{0,79}(/[a-zA-Z0-9_][\w.-]{0,79})?(:[a-zA-Z0-9_][\w.-]{0,79})?", re.ASCII)
+WHOLE_NUMBERS: Mapping[str, float] = {  # and the least that means something
+    **{"num_ctx": 1, "num_keep": -1, "num_predict": -2, "num_batch": 1, "num_gpu": -1, "main_gpu": 0, "num_thread": 0},
+    **{"seed": -math.inf, "top_k": 0, "repeat_last_n": -1, "draft_num_predict": 0},
+}
+NUMBERS: Mapping[str, float] = {
+    **{"temperature": 0, "top_p": 0, "min_p": 0, "typical_p": 0, "repeat_penalty": 0},
+    **{"presence_penalty": -math.inf, "frequency_penalty": -math.inf},
+}
+KNOWN_PARAMETERS = (*WHOLE_NUMBERS, *NUMBERS, "use_mmap", "stop")
+NAME = re.compile(r"([a-zA-Z0-9_][\w-]{0,79}/)?[a-zA-Z0-9_][\w.-]{0,79}(:[a-zA-Z0-9_][\w.-]{0,79})?", re.ASCII)
 PAYLOAD = "ollama.json"
 MODELFILE = "Modelfile"
 
@@ -35,16 +41,41 @@ MODELFILE = "Modelfile"
 def _is_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            "an Ollama name is made of letters, digits, '_', '-' and '.', such as `voice` or `me/voice:v2`"
+            "an Ollama name is made of letters, digits, '_', '-' and, behind the '/', '.': `voice` or `me/voice:v2`"
         )
     return name
 
 
+def _is_address(host: str) -> str:
+    try:
+        Server.at(host)
+    except RuntimeFault as error:
+        raise ValueError(error.faults[0].what) from None
+    return host
+
+
 def _are_known(parameters: Mapping[str, Value]) -> Mapping[str, Value]:
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in KNOWN_PARAMETERS:
             raise ValueError(f"Ollama has no parameter {name!r}; {rooms.did_you_mean(name, KNOWN_PARAMETERS)}")
+        wanted = _wanted(name, value)
+        if wanted:
+            raise ValueError(f"Ollama's {name} is {wanted}, not {value!r}")
     return parameters
+
+
+def _wanted(name: str, value: Value) -> str:
+    """What a parameter has to be where this value is not that; else empty."""
+    if name == "stop":
+        return "" if isinstance(value, str | tuple) else "a text or a list of texts"
+    if name == "use_mmap":
+        return "" if isinstance(value, bool) else "true or false"
+    is_number = isinstance(value, int if name in WHOLE_NUMBERS else int | float) and not isinstance(value, bool)
+    least = {**WHOLE_NUMBERS, **NUMBERS}[name]
+    if is_number and math.isfinite(value) and value >= least:  # type: ignore[arg-type,operator]
+        return ""
+    kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
+    return kind + (f" of {least} or more" if math.isfinite(least) else "")
 
 
 class Ollama(Part):
@@ -62,7 +93,7 @@ class Ollama(Part):
     """Tokens of prompt and answer together; auto: the model's context, at most 8192."""
     parameters: Annotated[Mapping[str, Value], AfterValidator(_are_known)] = {}
     """Ollama parameters that take the place of the derived ones, such as temperature: 0."""
-    host: str | None = None
+    host: Annotated[str, AfterValidator(_is_address)] | None = None
     """Address of the server; the environment's OLLAMA_HOST, else this machine's, when left out."""
     create: bool = True
     """Whether the model is made in a running Ollama now; when not, `check` and `chat` make it when they need it."""
@@ -70,6 +101,11 @@ class Ollama(Part):
     def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
         """Nothing of its own: what Ollama cannot take, GGUF refuses. A server that is not there yet is no refusal."""
         return []
+
+    def refuse_beside(self, needed: Mapping[str, Any]) -> list[Fault]:
+        """A GGUF type that is asked for here and not made there."""
+        types = needed["gguf"].types
+        return [] if self.type in ("auto", *types) else [_no_such_type(self.type, types)]
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """The two text files here; and Ollama's own copies, as sent and as it writes them anew."""
@@ -85,14 +121,14 @@ class Ollama(Part):
         gguf = self._chosen(made["gguf"])
         text = Text.read(model.folder)
         derived = _prompt(text, model.raw_text)
-        payload = self._payload(model, gguf, text, derived)
+        server = _server(self.host)
+        payload = self._payload(model, gguf, text, derived, server)
         files.write_json(into / PAYLOAD, payload)
         twin = _modelfile.modelfile(_seen_from(into, gguf.path), payload)
         if twin is None:
             say.note(f"no Modelfile: its quotes cannot hold this prompt. {PAYLOAD} holds it")
         else:
             files.write_text(into / MODELFILE, twin)
-        server = Server.at(self.host)
         version = server.version() if self.create else ""
         about: dict[str, Any] = {
             "model": payload["model"],
@@ -112,19 +148,28 @@ class Ollama(Part):
     def _chosen(self, made: Export) -> Variant:
         wanted = self.type if self.type != "auto" else "q8_0" if "q8_0" in made.variants else next(iter(made.variants))
         if wanted not in made.variants:
-            raise ExportError(
-                Fault(
-                    "export/no-such-type",
-                    f"there is no GGUF of type {wanted}: {', '.join(made.variants)}",
-                    fix=f"add {wanted} to the types of the gguf export, or choose one of those for ollama",
-                    key="export.ollama.type",
-                )
-            )
+            raise ExportError(_no_such_type(wanted, made.variants))
         return made.variants[wanted]
 
-    def _payload(self, model: Model, gguf: Variant, text: Text, derived: _turns.Derived) -> dict[str, Any]:
+    def put_again(self, export: Export) -> Export:
+        """A kept export whose model is no longer in the server, or was not made there yet, is made there now.
+
+        Raises:
+            ExportError: what the server said.
+        """
+        server = _server(self.host)
+        if not self.create or not server.version():
+            return export
+        (variant,) = export.variants.values()
+        payload = json.loads(variant.path.read_text(encoding="utf-8"))
+        _create(server, payload, (export.folder / variant.about["gguf"]).resolve())
+        return replace(export, about={**{k: v for k, v in export.about.items() if k != "get"}, "created": True})
+
+    def _payload(
+        self, model: Model, gguf: Variant, text: Text, derived: _turns.Derived, server: Server
+    ) -> dict[str, Any]:
         payload: dict[str, Any] = {
-            "model": self.name or _name(model.folder),
+            "model": self.name or _free_name(server, _name(model.folder), gguf.path),
             "files": {gguf.path.name: digest_of(gguf.path)},
         }
         if derived.template:
@@ -175,7 +220,32 @@ def _name(folder: Path) -> str:
     whole = folder.resolve()
     word = whole.parent.name if whole.name == "model" else whole.name
     plain = re.sub(r"[^a-z0-9_.-]+", "-", word.lower()).strip("-.")
-    return f"tunesmith-{plain or 'model'}"[:80]
+    lost = "" if plain.isascii() and len(plain) == len(word) else f"-{files.sha256_of(word)[:6]}"
+    return f"tunesmith-{(plain or 'model')[:60]}{lost}"
+
+
+def _free_name(server: Server, name: str, weights: Path) -> str:
+    """The name, with a few letters more where the model of another run, or of someone else, has it."""
+    try:
+        return name if server.is_free(name, weights) else f"{name}-{files.sha256_of(owner_of(weights))[:6]}"
+    except RuntimeFault:
+        return name  # creating it will say what is wrong with the server
+
+
+def _no_such_type(wanted: str, made: Iterable[str]) -> Fault:
+    return Fault(
+        "export/no-such-type",
+        f"there is no GGUF of type {wanted}: {', '.join(made)}",
+        fix=f"add {wanted} to the types of the gguf export, or choose one of those for ollama",
+        key="export.ollama.type",
+    )
+
+
+def _server(host: str | None) -> Server:
+    try:
+        return Server.at(host)
+    except RuntimeFault as error:
+        raise ExportError(error.faults) from None
 
 
 def _seen_from(folder: Path, path: Path) -> str:
@@ -186,6 +256,8 @@ def _create(server: Server, payload: Mapping[str, Any], weights: Path) -> bool:
     try:
         server.create(payload, weights)
     except RuntimeFault as error:
+        if error.faults[0].code == "runtime/ollama-name-taken":
+            raise ExportError(error.faults) from None
         fix = "see the log of `ollama serve`, or set create: false to write the files alone"
         raise ExportError(Fault("export/ollama-refused", error.faults[0].what, fix, place=server.address)) from None
     return True

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from tunesmith.artifact import Export
 from tunesmith.text.example import Ask, Prompt
@@ -18,6 +18,8 @@ class Found:
     version: str = ""
     where: str = ""
     get: str = ""
+    holds: str = ""
+    """What a runtime that keeps models of its own has of the export that was asked about."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,11 @@ class Runtime(Protocol):
             CannotTell: the runtime is not here; holds how to get it.
             RuntimeFault: it is here and could not load the file.
         """
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """A runtime that keeps models of its own: where an export is asked and what stands there change by themselves."""
+
+    def present_for(self, export: Export) -> Found:
+        """Whether it can be used where this export is asked, and what it `holds` of it."""

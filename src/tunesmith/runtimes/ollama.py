@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
-from tunesmith.ollama_server import NATIVE_JINJA, Server, get, is_known_older
+from tunesmith.ollama_server import NATIVE_JINJA, Server, get, is_known_older, tagged
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.runtimes._ollama_words import ids_by_text, listed
 from tunesmith.text.example import Ask, Prompt
@@ -38,9 +38,17 @@ class Ollama:
 
     def present(self) -> Found:
         """Whether a server answers, at OLLAMA_HOST or on this machine."""
-        server = Server.at()
-        version = server.version()
-        return Found(bool(version), version, server.address, "" if version else get())
+        return _found(None)
+
+    def present_for(self, export: Export) -> Found:
+        """Whether a server answers where this export is asked, and which model it has under the export's name."""
+        found = _found(export.about.get("host") or None)
+        if not found.here:
+            return found
+        try:
+            return replace(found, holds=Server(found.where).models().get(tagged(export.about["model"]), ""))
+        except RuntimeFault:
+            return found
 
     @contextmanager
     def open(self, export: Export, variant: str, text: Text) -> Iterator[OpenedOllama]:
@@ -50,10 +58,10 @@ class Ollama:
             CannotTell: no server answers, or one that is too old for this model.
             RuntimeFault: `runtime/ollama-refused`, with what it said.
         """
-        server = Server.at(export.about.get("host") or None)
-        version = server.version()
-        if not version:
-            raise CannotTell(f"no Ollama answers at {server.address}: {get()}")
+        found = _found(export.about.get("host") or None)
+        if not found.here:
+            raise CannotTell(f"no Ollama answers{f' at {found.where}' if found.where else ''}: {found.get}")
+        server, version = Server(found.where), found.version
         chosen = export.variants[variant]
         payload = json.loads(chosen.path.read_text(encoding="utf-8"))
         if payload.get("requires") and is_known_older(version, NATIVE_JINJA):
@@ -71,6 +79,30 @@ class Ollama:
                 server.ask("/api/generate", {"model": opened.model, "keep_alive": 0})
 
 
+def _found(host: str | None) -> Found:
+    try:
+        server = Server.at(host)
+    except RuntimeFault as error:
+        (fault,) = error.faults
+        return Found(False, get=f"{fault.what}; {fault.fix}")
+    version = server.version()
+    return Found(bool(version), version, server.address, "" if version else get())
+
+
+def _told(reply: Mapping[str, Any], *keys: str) -> Any:
+    """A value of a reply.
+
+    Raises:
+        CannotTell: the reply lacks it, as those of older versions do.
+    """
+    value: Any = reply
+    for key in keys:
+        if not isinstance(value, Mapping) or key not in value:
+            raise CannotTell(f"this Ollama does not say {'.'.join(keys)}: update it to 0.30 or newer")
+        value = value[key]
+    return value
+
+
 @dataclass(frozen=True)
 class OpenedOllama:
     """A model in a running Ollama."""
@@ -81,13 +113,15 @@ class OpenedOllama:
 
     def render(self, ask: Ask) -> str:
         """The prompt as Ollama renders it, with the BOS token that llama.cpp puts before it; nothing is generated."""
-        rendered = str(self._ask_as_user(ask, {"_debug_render_only": True})["_debug_info"]["rendered_template"])
+        # A version that does not know the first key generates: one token, then, and no answer.
+        reply = self._ask_as_user(ask, {"_debug_render_only": True, "options": {"num_predict": 1}})
+        rendered = str(_told(reply, "_debug_info", "rendered_template"))
         return rendered if isinstance(ask, str) else self._bos + rendered
 
     def tokens(self, text: str) -> int:
         """How many tokens a rendered prompt becomes."""
         reply = self._go_on(text.removeprefix(self._bos), {"num_predict": 1})
-        return int(reply["prompt_eval_count"])
+        return int(_told(reply, "prompt_eval_count"))
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """Log-probabilities of at most 20 likeliest next tokens, as far down as their texts tell their ids.
@@ -102,7 +136,7 @@ class OpenedOllama:
             options = {"num_predict": 1, **({"temperature": 2.0, "top_k": 0, "seed": draw} if draw else {})}
             told = self._go_on(text, options, logprobs=True, top_logprobs=min(top, MOST)).get("logprobs")
             if told:
-                found = listed(told[0]["top_logprobs"], self._ids)
+                found = listed(_told(told[0], "top_logprobs"), self._ids)
                 if found:
                     return found
                 raise CannotTell("Ollama names tokens by their text, and the likeliest here is none that stands alone")
@@ -116,7 +150,7 @@ class OpenedOllama:
             reply = self._go_on(self.render(ask).removeprefix(self._bos), options)
         else:
             reply = self._ask_as_user(ask, {"options": options})
-        words = reply["message"]["content"] if "message" in reply else reply["response"]
+        words = _told(reply, "message", "content") if "message" in reply else _told(reply, "response")
         seconds = (int(reply.get("total_duration", 0)) - int(reply.get("load_duration", 0))) / 1e9
         stopped = reply.get("done_reason") == "stop"
         return Answer(
@@ -144,7 +178,7 @@ class OpenedOllama:
     @property
     def _bos(self) -> str:
         """The BOS token, where llama.cpp adds it to every prompt."""
-        is_added = self._shown["model_info"].get("tokenizer.ggml.add_bos_token")
+        is_added = self._shown.get("model_info", {}).get("tokenizer.ggml.add_bos_token")
         return str(self.text.tokenizer.bos_token or "") if is_added else ""
 
     @property
