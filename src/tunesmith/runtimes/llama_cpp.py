@@ -24,6 +24,7 @@ from tunesmith.text.example import Ask, Prompt
 from tunesmith.text.template import Text
 
 GET = "pip install 'tunesmith[gguf]'"
+N_CONTEXT = 4096
 GREEDY: Mapping[str, Any] = {
     "temperature": 0,
     "top_k": 0,
@@ -42,7 +43,7 @@ class LlamaCpp:
     kind: ClassVar[str] = "llama_cpp"
     takes_ids: ClassVar[bool] = True
 
-    n_context: int = 4096
+    n_context: int = N_CONTEXT
     """Tokens of prompt and answer together; more takes more memory."""
 
     def present(self) -> Found:

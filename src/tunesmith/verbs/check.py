@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from tunesmith.checks._battery import battery
 from tunesmith.checks._contract import Case, Finding, Look
 from tunesmith.checks._remember import Remembered
 from tunesmith.errors import ArtifactError, CannotTell, Fault, TunesmithError
-from tunesmith.text.example import Ask
+from tunesmith.runtimes._contract import Keeper
+from tunesmith.runtimes.llama_cpp import N_CONTEXT
+from tunesmith.text.example import Ask, Example
 from tunesmith.text.template import Text
 from tunesmith.verbs._subject import Subject, subject_of
 
@@ -47,6 +49,9 @@ def check(
 ) -> Checked:
     """Whether every runtime answers as the model does in torch; `checks.json` is written beside the exports.
 
+    What an earlier call found is kept where nothing has changed and no check said no. `checks.json` also keeps what was
+    found in runtimes that are not asked this time, as long as their files are the same.
+
     Args:
         what: a run, a Hugging Face model folder, or a PEFT adapter folder, that `export` was called on before.
         runtimes: only these; all that belong to the exports when left out.
@@ -54,25 +59,40 @@ def check(
         into: the folder given to `export`.
 
     Raises:
-        ArtifactError: `check/nothing-exported`, when there is nothing to check.
+        ArtifactError: `check/nothing-exported`, when there is nothing to check; `check/nothing-to-check`, when none of
+            `runtimes` belongs to an export.
     """
     subject = subject_of(what, base=base, into=into)
     if not subject.exports:
-        fix = f"tunesmith export {what if not isinstance(what, Run) else what.folder} --to gguf,ollama,web"
+        fix = f"tunesmith export {subject.typed} --to gguf,ollama,web"
         raise ArtifactError(
             Fault("check/nothing-exported", "there are no exports here", fix=fix, file=str(subject.folder))
         )
     for name in runtimes or ():
         rooms.find("runtimes", name)
-    jobs = list(_jobs(subject, runtimes))
-    key = _key(subject, jobs)
-    kept = _kept(subject.folder, key)
-    if kept is not None:
-        return kept
-    findings = tuple(_look(subject, jobs))
-    checked = Checked(all(one.verdict != "no" for one in findings), findings)
-    files.write_json(subject.folder / FILE, {**checked.as_json(), "key": key})
-    return checked
+    every = list(_jobs(subject))
+    asked = [job for job in every if runtimes is None or job.runtime.kind in runtimes]
+    if not asked:
+        raise ArtifactError(_nothing_to_check(subject, every, runtimes or ()))
+    before = _Table.read(subject.folder)
+    again = [job for job in asked if not before.holds(job)]
+    found = before.of([job for job in every if job not in again and before.made_of(job)])
+    if again:
+        found = found.with_(again, tuple(_look(subject, again))).of(every)
+        found.write(subject.folder)
+    findings = found.of(asked).findings
+    return Checked(_ok(findings), findings, kept=not again)
+
+
+def _ok(findings: Sequence[Finding]) -> bool:
+    return all(one.verdict != "no" for one in findings)
+
+
+def _nothing_to_check(subject: Subject, every: Sequence[_Job], asked: Sequence[str]) -> Fault:
+    can = sorted({job.runtime.kind for job in every})
+    what = f"{', '.join(asked)} runs none of the exports here ({', '.join(subject.exports)})"
+    fix = f"ask {', '.join(can)}, or export for it first: tunesmith show {asked[0]}"
+    return Fault("check/nothing-to-check", what, fix=fix, file=str(subject.folder))
 
 
 @dataclass(frozen=True)
@@ -80,35 +100,79 @@ class _Job:
     export: Export
     variant: Variant
     runtime: Any
-    version: str
+
+    @property
+    def row(self) -> str:
+        """Its row in the table."""
+        return f"{self.runtime.kind} {self.export.kind} {self.variant.name}"
+
+    @property
+    def files(self) -> str:
+        """What its files are."""
+        manifest = read_manifest(self.export.folder)
+        return manifest.identity if manifest else ""
+
+    @property
+    def state(self) -> str:
+        """What decides its answers beside the files: the runtime as it is now, and our own version."""
+        found = self.runtime.present_for(self.export) if isinstance(self.runtime, Keeper) else self.runtime.present()
+        return files.sha256_of([__version__, found.version, found.where, found.holds])
 
 
-def _jobs(subject: Subject, runtimes: Sequence[str] | None) -> Iterator[_Job]:
+def _jobs(subject: Subject) -> Iterator[_Job]:
     for kind, export in subject.exports.items():
         for name in rooms.find("exports", kind).runtimes:
-            if runtimes is None or name in runtimes:
-                runtime = rooms.find("runtimes", name)()
-                version = runtime.present().version
-                for variant in export.variants.values():
-                    yield _Job(export, variant, runtime, version)
+            runtime = rooms.find("runtimes", name)()
+            for variant in export.variants.values():
+                yield _Job(export, variant, runtime)
 
 
-def _key(subject: Subject, jobs: Sequence[_Job]) -> str:
-    """What decides the table: the files, the runtimes' versions, and our own."""
-    made = {job.export.kind: read_manifest(job.export.folder) for job in jobs}
-    identities = {kind: manifest.identity for kind, manifest in made.items() if manifest}
-    return files.sha256_of([__version__, identities, sorted({(job.runtime.kind, job.version) for job in jobs})])
+@dataclass(frozen=True)
+class _Table:
+    """All that was found, and by row of what files and in what state of the runtime."""
+
+    findings: tuple[Finding, ...] = ()
+    keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> _Table:
+        """The table of earlier calls; empty when there is none."""
+        try:
+            tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            keys = {str(row): (str(made_of), str(state)) for row, (made_of, state) in tree["keys"].items()}
+            return cls(tuple(Finding(**one) for one in tree["findings"]), keys)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """For programs, and for the next call."""
+        files.write_json(folder / FILE, {**Checked(_ok(self.findings), self.findings).as_json(), "keys": self.keys})
+
+    def made_of(self, job: _Job) -> bool:
+        """Whether it has a row of the very same files."""
+        return self.keys.get(job.row, ("", ""))[0] == job.files
+
+    def holds(self, job: _Job) -> bool:
+        """Whether nothing has changed since, and no check said no."""
+        # What could not be told for want of a runtime is told once that has come: its version is part of the state.
+        return self.keys.get(job.row) == (job.files, job.state) and _ok(self.of([job]).findings)
+
+    def of(self, jobs: Sequence[_Job]) -> _Table:
+        """These rows, in this order."""
+        rows = [job.row for job in jobs if job.row in self.keys]
+        return _Table(
+            tuple(one for row in rows for one in self.findings if _row(one) == row),
+            {row: self.keys[row] for row in rows},
+        )
+
+    def with_(self, jobs: Sequence[_Job], found: tuple[Finding, ...]) -> _Table:
+        """With new rows; the runtimes are in the state that the checks left them in."""
+        keys = {**self.keys, **{job.row: (job.files, job.state) for job in jobs}}
+        return _Table((*self.findings, *found), keys)
 
 
-def _kept(folder: Path, key: str) -> Checked | None:
-    """The table of an earlier call, where nothing that decides it has changed and no check said no."""
-    try:
-        tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        findings = tuple(Finding(**one) for one in tree["findings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    # What could not be told for want of a runtime is told once that has come: its version is part of the key.
-    return Checked(True, findings, kept=True) if tree.get("key") == key and tree["ok"] else None
+def _row(finding: Finding) -> str:
+    return f"{finding.runtime} {finding.export} {finding.variant}"
 
 
 def _look(subject: Subject, jobs: Sequence[_Job]) -> Iterator[Finding]:
@@ -158,12 +222,19 @@ def _finding(job: _Job, name: str, look: Look) -> Finding:
 
 def _asks(subject: Subject, text: Text) -> list[Ask]:
     """A few prompts of the run's own data, where it is still there, and the built-in ones."""
-    own = held_out_asks(subject.run, FROM_DATA) if subject.run is not None else []
+    own: list[Ask] = []
+    if subject.run is not None:
+        room = min(N_CONTEXT, subject.facts.context) - MAX_TOKENS
+        own = held_out_asks(subject.run, FROM_DATA, lambda ask: len(text.prompt(ask).ids) <= room)
     return [*own, *battery(text, subject.model.raw_text)]
 
 
-def held_out_asks(run: Run, n: int) -> list[Ask]:
-    """The first `n` prompts of the run's test rows, or of its training rows where it has no test file."""
+def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True) -> list[Ask]:
+    """The first `n` prompts of the run's test rows, or of its training rows where it has no test file.
+
+    Those that call for tools, which no runtime is handed here, and those that do not fit are passed over, and that is
+    said.
+    """
     from tunesmith.formats._reading import read
 
     data = run.recipe.data
@@ -173,13 +244,26 @@ def held_out_asks(run: Run, n: int) -> list[Ask]:
     except TunesmithError:
         return []
     asks: list[Ask] = []
-    for example in examples[:n]:
-        if not example.is_chat:
-            asks.append(" ".join(example.text.split()[:8]))
-            continue
-        last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
-        asks.append(example.messages[:last])
+    n_passed = 0
+    for example in examples:
+        if len(asks) == n:
+            break
+        ask = _ask_of(example)
+        if example.tools or not fits(ask):
+            n_passed += 1
+        else:
+            asks.append(ask)
+    if n_passed:
+        say.note(f"{n_passed} rows of your data are not asked: they have tools, or are longer than the checks take")
     return asks
+
+
+def _ask_of(example: Example) -> Ask:
+    """What comes before its last answer; the first words of a raw text."""
+    if not example.is_chat:
+        return " ".join(example.text.split()[:8])
+    last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
+    return example.messages[:last]
 
 
 def table(findings: Sequence[Finding]) -> Mapping[tuple[str, str, str], Mapping[str, Finding]]:
