@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from needs import OllamaServer, need_node, smollm2
 from tiny.learnt import ANSWERS, save_learnt
-from tunesmith.errors import ArtifactError, RuntimeFault
+from tunesmith.cli import main
+from tunesmith.errors import ArtifactError, PlanError, RuntimeFault
 from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.web import Web
 from tunesmith.machine import Machine
+from tunesmith.verbs._subject import subject_of
 from tunesmith.verbs.chat import chat
 from tunesmith.verbs.check import check
 from tunesmith.verbs.export import export, refusals, wanted
@@ -120,8 +123,10 @@ def test_an_adapter_config_that_is_not_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_names_no_base_asks_for_it(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    save_file({}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ArtifactError) as caught:
         export(tmp_path, to=["gguf"])
     assert codes(caught) == ["adapter/no-base"]
@@ -147,6 +152,7 @@ def test_a_missing_folder_and_one_that_is_no_model_are_said(tmp_path: Path) -> N
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("base: x\ndata: {train: y.jsonl}\n")
+    (tmp_path / "identity.json").write_text("{}")
     with pytest.raises(ArtifactError) as caught:
         check(tmp_path)
     assert codes(caught) == ["artifact/unfinished"]
@@ -178,6 +184,96 @@ def test_chat_says_how_to_get_a_runtime_that_is_not_here(base: Path, tmp_path: P
         pass
     assert [fault.code for fault in caught.value.faults] == ["chat/runtime-missing"]
     assert "Ollama" in caught.value.faults[0].what
+
+
+def test_exports_of_another_model_are_not_looked_at(base: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(base, tmp_path / "mine")
+    into = tmp_path / "into"
+    export(mine, to=["gguf", "safetensors"], into=into)
+    save_learnt(mine, seed=5)
+    export(mine, to=["gguf"], into=into)
+    with pytest.raises(ArtifactError, match=f"tunesmith export {mine} --into {into} --to safetensors") as caught:
+        check(mine, into=into)
+    assert codes(caught) == ["artifact/other-model"]
+    with chat(mine, runtime="llama_cpp", into=into) as model:  # this one is of the new model
+        assert model.answer([{"role": "user", "content": "Say hello."}], 20).text == ANSWERS["Say hello."]
+
+
+@pytest.mark.parametrize("theirs", ["recipe.yaml", "model", "exports"])
+def test_a_folder_that_holds_something_else_is_not_written_into(
+    theirs: str, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    (into / theirs).mkdir(parents=True)
+    (into / theirs / "all I have").write_text("mine")
+    for act in (lambda: export(base, to=["gguf"], into=into), lambda: subject_of(adapter, into=into).model):
+        with pytest.raises(ArtifactError) as caught:
+            act()
+        assert codes(caught) == ["artifact/other-source"]
+    assert [path.name for path in into.rglob("*")] == [theirs, "all I have"]
+
+
+def test_two_sources_of_one_name_do_not_share_a_folder(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for parent in ("x", "y"):
+        shutil.copytree(base, Path(parent) / "mine")
+    export("x/mine", to=["safetensors"])
+    with pytest.raises(ArtifactError) as caught:
+        export("y/mine", to=["safetensors"])
+    assert codes(caught) == ["artifact/other-source"]
+    assert str(tmp_path / "x" / "mine") in caught.value.faults[0].what
+    export("y/mine", to=["safetensors"], into=Path("runs/other"))
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["mine", "other"]
+
+
+def test_the_folder_of_the_exports_may_be_named_in_place_of_the_model(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(base, Path("mine"))
+    export("mine", to=["gguf"])
+    assert check("runs/mine").findings == check("mine").findings != ()
+    made = export("runs/mine", to=["safetensors"])
+    assert made["safetensors"].folder == Path("runs/mine/exports/safetensors")
+    shutil.rmtree("mine")
+    with pytest.raises(ArtifactError) as caught:
+        check("runs/mine")
+    assert codes(caught) == ["artifact/source-gone"]
+
+
+def test_the_cure_is_what_was_typed_with_the_export(base: Path, tmp_path: Path) -> None:
+    into = tmp_path / "a b"
+    with pytest.raises(ArtifactError) as caught, chat(base, runtime="onnxruntime", into=into):
+        pass
+    assert caught.value.faults[0].fix == f"tunesmith export {base} --into '{into}' --to web"
+
+
+def test_what_an_export_needs_is_kept_where_it_is_there(base: Path, tmp_path: Path) -> None:
+    first = export(base, to=[Gguf(types=("f32",))], into=tmp_path)["gguf"]
+    made = export(base, to=["ollama"], into=tmp_path)
+    assert list(made["gguf"].variants) == list(first.variants) == ["f32"]
+    assert list(made["ollama"].variants) == ["f32"]
+    assert list(export(base, to=["gguf"], into=tmp_path)["gguf"].variants) == ["f16", "q8_0"]
+
+
+def test_no_form_named_is_said(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError) as caught:
+        export(base, into=tmp_path)
+    assert [fault.code for fault in caught.value.faults] == ["export/nothing-asked"]
+
+
+def test_programs_are_told_the_folder_and_what_was_done(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for state in ("done", "kept"):
+        assert main(["export", str(base), "--to", "safetensors", "--json"]) == 0
+        tree = json.loads(capsys.readouterr().out)
+        assert tree["run"] == str(Path("runs") / base.name)
+        assert [(one["stage"], one["state"]) for one in tree["stages"]] == [("export safetensors", state)]
+        assert tree["checks"] is None
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_written(base: Path) -> None:

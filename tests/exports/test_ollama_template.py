@@ -41,6 +41,21 @@ def test_a_template_with_the_date_in_it_is_left_to_jinja() -> None:
     assert "date" in derive(text, bos_is_added=False).why_not
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("\\user{", "}"), ("{", "{{"), ("{{{", "}}")], ids=["latex", "brace", "braces"]
+)
+def test_braces_round_a_turn_are_said_or_left_to_jinja(before: str, after: str) -> None:
+    text = text_of(FAMILIES["chatml"])
+    text.tokenizer.chat_template = (
+        f"{{% for one in messages %}}{{{{ {before!r} + one['content'] + {after!r} }}}}{{% endfor %}}"
+        "{% if add_generation_prompt %}{{ ':' }}{% endif %}"
+    )
+    derived = derive(text, bos_is_added=False)
+    assert bool(derived.template) != bool(derived.why_not)
+    if derived.template:
+        assert render(derived.template, ASK) == f"{before}Hi{after}:"
+
+
 def test_a_wrong_template_is_seen_by_the_battery(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof must be able to fail: a derived template with one character changed is thrown away."""
     from tunesmith.exports import _turns

@@ -31,6 +31,16 @@ def test_the_folder_loads_alone_and_takes_no_second_disk(tmp_path: Path) -> None
     assert files.size_bytes(tmp_path / "out") <= Safetensors().disk_bytes(BaseFacts.read(folder))
 
 
+def test_further_chat_templates_come_along(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    further = Path("additional_chat_templates") / "tool_use.jinja"
+    (folder / further).parent.mkdir()
+    (folder / further).write_text("{{ tools }}")
+    (tmp_path / "out").mkdir()
+    Safetensors().write(Model.of(folder), {}, tmp_path / "out")
+    assert (tmp_path / "out" / further).read_text() == "{{ tools }}"
+
+
 def test_a_cast_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file

@@ -62,15 +62,15 @@ def test_a_run_leaves_what_the_house_promises(kind: str, base: Path) -> None:
 def test_the_adapter_is_as_peft_leaves_it_and_merges_to_the_model(base: Path) -> None:
     from tunesmith.learn.agree import gap, logprobs
     from tunesmith.weights.load import load
-    from tunesmith.weights.merge import merge_adapter
+    from tunesmith.weights.merge import base_for, merged, put_on
 
     run = tune(recipe(base))
     assert run.adapter is not None
     config = json.loads((run.adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base)
-    merged = merge_adapter(base, run.adapter)
+    plain = merged(put_on(base_for(base, run.adapter), run.adapter), run.adapter)
     asked = [(3, 8, 40, 17)]
-    assert gap(logprobs(merged, asked), logprobs(load(run.model.folder), asked)) < 1e-5
+    assert gap(logprobs(plain, asked), logprobs(load(run.model.folder), asked)) < 1e-5
 
 
 def test_a_run_that_is_done_is_kept(base: Path) -> None:

@@ -1,12 +1,9 @@
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunesmith.cli.out import Out
 from tunesmith.errors import CannotTell, Fault, RecipeError, RuntimeFault
-
-if TYPE_CHECKING:
-    pass
 
 MAX_TOKENS = 512
 
@@ -40,6 +37,7 @@ def chat(
         $ tunesmith chat runs/tiny --prompt "play some jazz" --max-tokens 8
         eeeeeeee
     """
+    from tunesmith.verbs._subject import subject_of
     from tunesmith.verbs.chat import chat as open_chat
 
     if prompt is None and not sys.stdin.isatty():
@@ -48,7 +46,7 @@ def chat(
         fix = 'ask something: tunesmith chat RUN --prompt "..."'
         raise RecipeError(Fault("chat/nothing-asked", "the prompt is empty", fix=fix))
     with open_chat(what, runtime=runtime, variant=variant, base=base, into=into) as model:
-        raw_text = _goes_on(what)
+        raw_text = subject_of(what, base=base, into=into).raw_text
         if prompt is None:
             return _conversation(model, raw_text, max_tokens)
         answer = _ask(model, prompt if raw_text else [{"role": "user", "content": prompt}], max_tokens)
@@ -61,13 +59,6 @@ def chat(
         "seconds": answer.seconds,
     }
     return Out(tree, lambda to: to.print(answer.text, soft_wrap=True))
-
-
-def _goes_on(what: Path) -> bool:
-    """Whether the model goes on with a text: a run on raw text."""
-    from tunesmith.artifact import Run
-
-    return (what / "recipe.yaml").is_file() and Run(what).recipe.objective.kind == "uft"
 
 
 def _ask(model: Any, ask: Any, max_tokens: int) -> Any:

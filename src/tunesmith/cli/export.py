@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def export(what: Path, /, *, to: Names, into: Path | None = None, base: str | None = None) -> Out:
+def export(what: Path, /, *, to: Names = (), into: Path | None = None, base: str | None = None) -> Out:
     """A tuned model in the forms that runtimes want.
 
     Args:
         what: A run, a Hugging Face model folder, or a PEFT adapter folder.
-        to: The forms, with commas between them: safetensors, gguf, ollama, web.
+        to: The forms, with commas between them: safetensors, gguf, ollama, web; those of a run's recipe when left out.
         into: The folder for what someone else trained; runs/NAME when left out.
         base: The model that an adapter was trained on, where it does not say so itself.
 
@@ -23,11 +23,15 @@ def export(what: Path, /, *, to: Names, into: Path | None = None, base: str | No
         gguf    f16      207.9 kB  exact      runs/tiny/exports/gguf/model-f16.gguf
         gguf    q8_0     115.8 kB  quantised  runs/tiny/exports/gguf/model-q8_0.gguf
     """
-    from tunesmith.verbs.export import export as write
-    from tunesmith.verbs.run import exports_as_json
+    from tunesmith.artifact import Run
+    from tunesmith.verbs._subject import subject_of
+    from tunesmith.verbs.export import make
+    from tunesmith.verbs.run import Ran, stages_of
 
-    made = write(what, to=to, into=into, base=base)
-    tree: dict[str, Any] = {"run": str(what), "stages": [], "exports": exports_as_json(made), "checks": None}
+    subject = subject_of(what, base=base, into=into)
+    made = make(subject, to)
+    exports = {kind: one.export for kind, one in made.items()}
+    tree = Ran(Run(subject.folder), stages_of(made), exports, None).as_json()
     return Out(tree, lambda console: paint(tree["exports"], console))
 
 

@@ -44,8 +44,8 @@ def joined(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def literal(text: str) -> str:
-    """Text as it is written outside an action."""
-    return text.replace("{{", '{{ "{{" }}')
+    """Text as it is written outside an action; a last brace would join the braces of what follows."""
+    return re.sub(r"\{\{|\{\Z", lambda found: f'{{{{ "{found[0]}" }}}}', text)
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,12 @@ class Safetensors(Part):
         Raises:
             ExportError: `export/beyond-float16`, when a weight is larger than float16 can hold.
         """
+        from tunesmith.weights.save import copy_words
+
         for file in sorted(model.folder.iterdir()):
             if file.is_file() and file.name not in NOT_OURS and not file.name.startswith("."):
                 _link(file, into / file.name)
+        copy_words(model.folder, into)
         if self.dtype != "as_saved":
             _cast(into, self.dtype)
         precision = _precision(into)

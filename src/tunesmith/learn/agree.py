@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from tunesmith.text.example import Tokens
 
 N_ROWS, N_TOKENS = 4, 64
+SAME = 1e-4  # the largest gap between tuned weights and what they came to rest in
+MOVED = 1e-6  # less than this is no change at all
 
 
 def probes(rows: Sequence[Tokens]) -> list[tuple[int, ...]]:

@@ -37,15 +37,15 @@ def chat(
         RuntimeFault: `chat/runtime-missing`, with the way to get it.
     """
     subject = subject_of(what, base=base, into=into)
-    text = Text.read(subject.model.folder)
     if runtime == "torch":
         from tunesmith.runtimes.torch import open_folder
 
-        with open_folder(subject.model.folder, text) as opened:
+        with open_folder(subject.model.folder, Text.read(subject.model.folder)) as opened:
             yield opened
         return
     member = rooms.find("runtimes", runtime)()
     export = _export_for(subject, runtime)
+    text = Text.read(subject.model.folder)
     with _present(member.open(export, _variant(export, variant), text)) as opened:
         yield opened
 
@@ -53,9 +53,10 @@ def chat(
 def _export_for(subject: Subject, runtime: str) -> Export:
     kinds = [kind for kind in rooms.names("exports") if runtime in rooms.find("exports", kind).runtimes]
     for kind in kinds:
-        if kind in subject.exports:
-            return subject.exports[kind]
-    fix = f"tunesmith export {subject.folder} --to {kinds[0]}"
+        export = subject.export(kind)
+        if export is not None:
+            return export
+    fix = f"tunesmith export {subject.typed} --to {kinds[0]}"
     raise ArtifactError(
         Fault("chat/not-exported", f"{runtime} needs the export {kinds[0]}", fix=fix, file=str(subject.folder))
     )

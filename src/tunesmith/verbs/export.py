@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from tunesmith import files, rooms, say
 from tunesmith.artifact import Export, Manifest, Run, read_manifest, seal
 from tunesmith.errors import Fault, PlanError
+from tunesmith.exports._contract import Dependent, Placed
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.verbs._subject import Subject, subject_of
@@ -37,7 +41,8 @@ def export(
 
     Args:
         what: a run, a Hugging Face model folder, or a PEFT adapter folder.
-        to: names of exports, or exports with their options; a run's own recipe names them when left out.
+        to: names of exports, or exports with their options. A name has the options that the run's recipe gives it; all
+            that the recipe names are made when this is left out.
         into: where `exports/` goes; a run's own folder when left out, else `runs/NAME`.
         base: the model an adapter was trained on, where it does not say so itself.
 
@@ -45,7 +50,8 @@ def export(
         The exports by name, those that they need included. One that is done already and would be the same is kept.
 
     Raises:
-        PlanError: every reason why it cannot be done, before anything is written.
+        PlanError: every reason why it cannot be done, before anything is written or merged.
+        ArtifactError: `artifact/other-source`, when `into` holds what belongs to something else.
         ExportError: what the tool behind an export said.
     """
     subject = subject_of(what, base=base, into=into)
@@ -54,12 +60,16 @@ def export(
 
 def make(subject: Subject, to: Sequence[str | Part]) -> Mapping[str, Made]:
     """Every export that is asked for, and what they need, in the order in which they can be made."""
-    if not to and subject.run is not None:
-        to = subject.run.recipe.export
-    exporters = wanted(to)
-    faults = refusals(exporters, subject.facts, Machine.look(subject.folder))
-    if faults:
-        raise PlanError(faults)
+    own = {one.kind: one for one in subject.run.recipe.export} if subject.run is not None else {}
+    to = to or tuple(own.values())
+    if not to:
+        fix = "name some: --to gguf,ollama,web"
+        raise PlanError(Fault("export/nothing-asked", "no form is named to export to", fix=fix))
+    _or_refuse(wanted(to, own), subject, subject.outline)
+    subject.claim()
+    exporters = wanted(to, own, _standing(subject))
+    if subject.base is not None:
+        _or_refuse(exporters, subject, subject.facts)
     made: dict[str, Made] = {}
     with files.locked(subject.folder):
         for exporter in exporters:
@@ -67,19 +77,48 @@ def make(subject: Subject, to: Sequence[str | Part]) -> Mapping[str, Made]:
     return made
 
 
-def wanted(to: Sequence[str | Part]) -> list[Any]:
+def _or_refuse(exporters: Sequence[Any], subject: Subject, facts: BaseFacts) -> None:
+    faults = refusals(exporters, facts, Machine.look(subject.folder))
+    if faults:
+        raise PlanError(faults)
+
+
+def _standing(subject: Subject) -> dict[str, Part]:
+    """The exports that are done and are of this model, with the options they were made with."""
+    found: dict[str, Part] = {}
+    for kind, export in Run(subject.folder).exports.items():
+        manifest = read_manifest(export.folder)
+        if manifest is None or not subject.is_of_this(export):
+            continue
+        with suppress(ValidationError):  # options of another version
+            found[kind] = rooms.find("exports", kind).model_validate(manifest.options)
+    return found
+
+
+def wanted(
+    to: Sequence[str | Part], own: Mapping[str, Part] | None = None, standing: Mapping[str, Part] | None = None
+) -> list[Any]:
     """The exporters of these names, and those that they need, each once and after what it needs.
+
+    Args:
+        to: names, or exporters with their options.
+        own: the recipe's options of those that are named or needed without any.
+        standing: the options of those that are there, which are kept where others need them.
 
     Raises:
         RecipeError: `recipe/unknown-member`.
     """
     ordered: dict[str, Any] = {}
-    asked = [one if isinstance(one, Part) else rooms.find("exports", one)() for one in to]
-    options = {one.kind: one for one in asked}
+
+    def member(name: str) -> Any:
+        return (own or {}).get(name) or rooms.find("exports", name)()
+
+    asked = [one if isinstance(one, Part) else member(one) for one in to]
+    options = {**(standing or {}), **(own or {}), **{one.kind: one for one in asked}}
 
     def place(one: Any) -> None:
         for need in one.needs:
-            place(options.get(need) or rooms.find("exports", need)())
+            place(options.get(need) or member(need))
         ordered.setdefault(one.kind, one)
 
     for one in asked:
@@ -90,6 +129,8 @@ def wanted(to: Sequence[str | Part]) -> list[Any]:
 def refusals(exporters: Sequence[Any], facts: BaseFacts, machine: Machine) -> list[Fault]:
     """Why these cannot be made of this model on this machine; nothing is loaded."""
     faults = [fault for one in exporters for fault in one.refuse(facts, machine)]
+    by_kind = {one.kind: one for one in exporters}
+    faults += [fault for one in exporters if isinstance(one, Dependent) for fault in one.refuse_beside(by_kind)]
     if faults:
         return faults
     needed = sum(one.disk_bytes(facts) for one in exporters)
@@ -108,7 +149,8 @@ def _make_one(subject: Subject, exporter: Any, made: Mapping[str, Export]) -> Ma
     manifest = _manifest(subject, exporter, needed)
     done, kept = read_manifest(folder), Export.open(folder)
     if done is not None and kept is not None and done.identity == manifest.identity:
-        return Made(kept, "kept", time.monotonic() - began)
+        there = exporter.put_again(kept) if isinstance(exporter, Placed) else kept
+        return Made(there, "kept", time.monotonic() - began)
     say.note(f"export {exporter.kind}")
     with files.whole_folder(folder) as beside:
         export = exporter.write(subject.model, needed, beside)

@@ -10,7 +10,7 @@ from tunesmith.artifact import Export, Run
 from tunesmith.recipe import Recipe
 from tunesmith.verbs._subject import subject_of
 from tunesmith.verbs.check import Checked, check
-from tunesmith.verbs.export import make
+from tunesmith.verbs.export import Made, make
 from tunesmith.verbs.tune import tune
 
 
@@ -63,6 +63,11 @@ def exports_as_json(exports: Mapping[str, Export]) -> dict[str, Any]:
     }
 
 
+def stages_of(made: Mapping[str, Made]) -> tuple[Stage, ...]:
+    """Exports as steps of the chain."""
+    return tuple(Stage(f"export {kind}", one.state, one.seconds) for kind, one in made.items())
+
+
 def run(recipe: Recipe | str | Path, *, into: Path | None = None, fresh: bool = False) -> Ran:
     """Data to checked deliveries: plan, tune, export, check. What is done already is not done again.
 
@@ -84,7 +89,7 @@ def run(recipe: Recipe | str | Path, *, into: Path | None = None, fresh: bool = 
     is_new = (tuned.folder / "manifest.json").stat().st_mtime >= before
     stages = [Stage("tune", "done" if is_new else "kept", time.monotonic() - clock)]
     made = make(subject_of(tuned), recipe.export) if recipe.export else {}
-    stages += [Stage(f"export {kind}", one.state, one.seconds) for kind, one in made.items()]
+    stages += stages_of(made)
     checked = None
     if made:
         clock = time.monotonic()

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tunesmith.learn.loop import Learnt
     from tunesmith.learn.settings import Settings
 
-SAME = 1e-4  # the largest gap between the adapter's answers and those of the weights it came to rest in
-MOVED = 1e-6  # less than this is no change at all
 SETTLED = "settled.json"
 DECIDES = ("recipe.yaml", SETTLED, "metrics.jsonl", "model", "adapter")
 """What a run is. Its card, its exports and their checks may come and go."""
@@ -261,6 +259,8 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
 
 
 def _accept(gap: float, moved: float, folder: Path) -> None:
+    from tunesmith.learn.agree import MOVED, SAME
+
     faults = []
     if not gap <= SAME:
         what = (

@@ -33,6 +33,14 @@ WORDS = (
     "generation_config.json",
 )
 """Copied, never saved again: a tokenizer that is read and written may come back as another class and lose spaces."""
+OF_ONE_TOKENIZER = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates",
+)
+"""Of these a tokenizer brings its own or has none; another's would speak in their place."""
 
 
 def save(model: PreTrainedModel, words: Path, into: Path, dtype: str = "float32") -> None:
@@ -61,6 +69,23 @@ def copy_words(words: Path, into: Path) -> None:
             shutil.copytree(file, into / name, dirs_exist_ok=True)
         elif file.is_file():
             shutil.copyfile(file, into / name)
+
+
+def words_of(folder: Path) -> list[Path]:
+    """The text files of a model folder."""
+    found = (folder / name for name in WORDS)
+    return [file for one in found for file in (sorted(one.rglob("*")) if one.is_dir() else [one]) if file.is_file()]
+
+
+def put_words_over(words: Path, into: Path) -> None:
+    """The text files of a folder over those in `into`; what only `into` has, such as tokenizer.model, stays."""
+    if (words / "tokenizer_config.json").is_file():
+        for name in OF_ONE_TOKENIZER:
+            if (into / name).is_dir():
+                shutil.rmtree(into / name)
+            else:
+                (into / name).unlink(missing_ok=True)
+    copy_words(words, into)
 
 
 def end_with(folder: Path, end_ids: Iterable[int]) -> None:
