@@ -68,7 +68,7 @@ def test_the_help_of_a_verb_ends_in_an_example(verb: str, capsys: Capture) -> No
         (["plan", "r.yaml", "--st", "a=1"], "cli/unknown-option", "did you mean '--set'?"),
         (["plan", "r.yaml", "--st=1"], "cli/unknown-option", "did you mean '--set'?"),
         (["plan"], "cli/missing-argument", "tunesmith plan RECIPE"),
-        (["export", "x"], "cli/missing-argument", "tunesmith export WHAT --to TO"),
+        (["export"], "cli/missing-argument", "tunesmith export WHAT"),
         (["plan", "r.yaml", "--set"], "cli/missing-value", "--set"),
         (["show", "a", "b"], "cli/too-many-words", "tunesmith show NAME"),
         (["chat", "x", "--max-tokens", "many"], "cli/bad-value", "tunesmith chat --help"),

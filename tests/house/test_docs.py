@@ -46,7 +46,7 @@ def test_every_fault_says_how_to_mend_it() -> None:
         assert not one.what[:1].isupper() or one.what.split()[0].strip("',:") in PROPER, one
 
 
-PROPER = {"JSON", "YAML", "Ollama", "Node", "GGUF", "ONNX", "Hub", "Transformers.js", "UTF-8", "LoRA", "OpenAI"}
+PROPER = {"JSON", "YAML", "Ollama", "Node", "GGUF", "ONNX", "Hub", "Transformers.js", "UTF-8", "LoRA", "OpenAI", "PEFT"}
 
 
 def test_the_error_page_is_made_from_the_code() -> None:
@@ -111,23 +111,21 @@ def test_the_command_line_and_python_use_the_same_words() -> None:
     import inspect
     from importlib import import_module
 
-    from tunesmith.cli.door import function
-    from tunesmith.cli.front import VERBS
+    from tunesmith.cli.front import VERBS, function
 
     homes = {"list": ("members", "list_members"), "show": ("members", "show")}
     same = {"set_": "", "runtime": "runtimes", "prompt": "", "max_tokens": ""}
     for verb in VERBS:
         module, name = homes.get(verb, (verb, verb))
         api = inspect.signature(getattr(import_module(f"tunesmith.verbs.{module}"), name)).parameters
-        cli = inspect.signature(function(verb)).parameters  # type: ignore[arg-type]
+        cli = inspect.signature(function(verb)).parameters
         for word in cli:
             expected = word if word in api else same[word]
             assert not expected or expected in api, f"{verb}: {word}"
 
 
 def test_the_summaries_of_the_front_page_are_those_of_the_verbs() -> None:
-    from tunesmith.cli.door import function
-    from tunesmith.cli.front import GROUPS, VERBS
+    from tunesmith.cli.front import GROUPS, VERBS, function
 
     assert [verb for group in GROUPS.values() for verb in group] == list(VERBS)
     for verb, summary in VERBS.items():

@@ -1,7 +1,6 @@
 """The way in and out: words to a verb, a verb's answer to stdout, and every error to one form."""
 
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -168,8 +167,3 @@ def _data_only(live: bool) -> Iterator[TextIO]:
                 stream.close()
             os.dup2(kept, 1)
             os.close(kept)
-
-
-def function(verb: str) -> object:
-    """The function behind a verb: `tunesmith.cli.VERB:VERB`."""
-    return getattr(importlib.import_module(f"tunesmith.cli.{verb}"), verb)

@@ -1,4 +1,8 @@
-"""What `tunesmith --help` says. Plain text from a table, so that it answers before any library is loaded."""
+"""The verbs, and what `tunesmith --help` says: plain text from a table, which answers before a library is loaded."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
 
 VERBS = {
     "demo": "The whole chain on built-in data and a small real model: minutes on a laptop.",
@@ -46,3 +50,9 @@ def page() -> str:
     talk = [f"  {flag:<8} {text}" for flag, text in TALK.items()]
     parts.append("\n".join(["With every verb:", *talk, "  --help   The verb's own page.", "  --version"]) + "\n")
     return "\n".join([*parts, CLOSING])
+
+
+def function(verb: str) -> Callable[..., Any]:
+    """The function behind a verb: `tunesmith.cli.VERB:VERB`."""
+    found: Callable[..., Any] = getattr(importlib.import_module(f"tunesmith.cli.{verb}"), verb)
+    return found

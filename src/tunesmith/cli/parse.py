@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts import exceptions as wrong
 
 from tunesmith import rooms
-from tunesmith.cli import door, front
+from tunesmith.cli import front
 from tunesmith.cli.out import Out, console
 from tunesmith.errors import Fault, TunesmithError
 
@@ -40,7 +40,7 @@ class Verb:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.function: Callable[..., Out] = door.function(name)  # type: ignore[assignment]
+        self.function: Callable[..., Out] = front.function(name)
         text, _, example = inspect.cleandoc(self.function.__doc__ or "").partition("\nExample:\n")
         self.example = textwrap.dedent(example).strip()
         self.app = App(

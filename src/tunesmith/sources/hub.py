@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tunesmith import files, say
 from tunesmith.errors import Fault, SourceError
-from tunesmith.sources import _examine
+from tunesmith.sources import _cache, _examine
 from tunesmith.weights.facts import BaseFacts
 
 SMALL = ("*.json", "*.jinja", "*.txt", "tokenizer.model", "spiece.model")
@@ -56,7 +54,7 @@ class Hub:
 def _snapshot(name: str, revision: str | None, patterns: Sequence[str], base: str) -> Path:
     import huggingface_hub
 
-    with _translated(base), _watched(name, WEIGHTS[0] in patterns):
+    with _translated(base), _watched(name) if WEIGHTS[0] in patterns else nullcontext():
         folder = huggingface_hub.snapshot_download(
             name,
             revision=revision,
@@ -110,39 +108,12 @@ def _quiet() -> Any:
     return Quiet
 
 
-@contextmanager
-def _watched(name: str, weights: bool) -> Iterator[None]:
+def _watched(name: str) -> AbstractContextManager[None]:
     """Progress by what the Hub's cache has grown: its own bars differ from version to version."""
     from huggingface_hub import constants
 
     blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
-    if not weights:
-        yield
-        return
-    ended = threading.Event()
-    with say.progress(f"fetch {name}", None, "bytes") as bar:
-
-        def watch() -> None:
-            seen = _size(blobs)
-            while not ended.wait(0.5):
-                now = _size(blobs)
-                bar.advance(max(now - seen, 0))
-                seen = now
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _size(folder: Path) -> int:
-    try:
-        return files.size_bytes(folder) if folder.is_dir() else 0
-    except OSError:  # a part was renamed while we looked
-        return 0
+    return _cache.watched(blobs, f"fetch {name}")
 
 
 @contextmanager
