@@ -207,8 +207,8 @@ def test_a_place_is_covered_by_nine_tenths_of_what_the_reference_expects() -> No
 
 def test_bounds_follow_the_type() -> None:
     assert logprob_bound("float32", 30) == FLOAT32_FLOOR
-    assert logprob_bound("bfloat16", 24) == pytest.approx(16 * 2**-9 * 7)
-    assert logprob_bound("float16", 24) == pytest.approx(16 * 2**-12 * 7)
+    assert logprob_bound("bfloat16", 24) == pytest.approx(2 * 16 * 2**-9 * 7)
+    assert logprob_bound("float16", 24) == pytest.approx(2 * 16 * 2**-12 * 7)
 
 
 def test_the_battery_leaves_out_what_a_template_refuses(case: Case) -> None:
