@@ -66,3 +66,26 @@ def test_a_weight_beyond_float16_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ExportError, match=r"export/beyond-float16.*model.norm.weight holds 100000, and"):
         Safetensors(dtype="float16").write(Model.of(folder), {}, tmp_path / "out")
+
+
+def test_a_raw_text_begins_with_the_token_that_its_tokenizer_adds(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    from tunesmith.runtimes.torch import Torch
+    from tunesmith.text.template import Text
+
+    folder, into = save(tmp_path / "model"), tmp_path / "out"
+    words = AutoTokenizer.from_pretrained(folder)
+    first = "<|endoftext|>"
+    words.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, words.convert_tokens_to_ids(first))]
+    )
+    words.save_pretrained(folder)
+    into.mkdir()
+    made = Safetensors().write(Model.of(folder, raw_text=True), {}, into)
+    text = Text.read(folder)
+    prompt = text.prompt("the quick fox")
+    assert prompt.ids[0] == words.convert_tokens_to_ids(first)
+    with Torch().open(made, "float32", text) as opened:
+        assert tuple(opened.tokens(prompt.text)) == prompt.ids

@@ -62,7 +62,7 @@ class Safetensors(Part):
         )
         note = "weights as they were saved" if self.dtype == "as_saved" else f"weights cast once to {self.dtype}"
         variant = Variant(precision, into, files.size_bytes(into), precision, "exact", {"note": note})
-        return Export(self.kind, into, {precision: variant}, {})
+        return Export(self.kind, into, {precision: variant}, {"raw_text": model.raw_text})
 
 
 def _link(file: Path, to: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +22,8 @@ class TorchOpened:
 
     model: PreTrainedModel
     text: Text
+    raw_text: bool = False
+    """It goes on with a text: then the tokenizer adds what it adds to every text."""
 
     def render(self, ask: Ask) -> str:
         """The prompt as the tokenizer's own template renders it."""
@@ -29,7 +31,7 @@ class TorchOpened:
 
     def tokens(self, text: str) -> Sequence[int]:
         """The ids of a rendered prompt."""
-        return self.text.encode(text)
+        return self.text.prompt(text).ids if self.raw_text else self.text.encode(text)
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """Log-probabilities of the `top` likeliest next tokens, computed in float32."""
@@ -83,8 +85,11 @@ class Torch:
     @contextmanager
     def open(self, export: Export, variant: str, text: Text) -> Iterator[TorchOpened]:
         """A folder of safetensors; `text` is not used: the words that were exported are those to be checked."""
-        with open_folder(export.variants[variant].path) as opened:
-            yield opened
+        folder = export.variants[variant].path
+        own = Text.read(folder)
+        raw_text = bool(export.about.get("raw_text")) or not own.has_template
+        with open_folder(folder, own) as opened:
+            yield replace(opened, raw_text=raw_text)
 
 
 @contextmanager
