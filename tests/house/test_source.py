@@ -95,6 +95,35 @@ def test_the_floors_are_kept() -> None:
     assert "2 kept, 0 broken" in done.stdout
 
 
+def test_every_part_of_the_house_stands_on_a_floor() -> None:
+    import tomllib
+
+    tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (floors,) = (one["layers"] for one in tree["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
+    named = {part.strip().removeprefix("tunesmith.") for floor in floors for part in re.split("[|:]", floor)}
+    parts = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert len(parts) > 18
+    assert parts - named == {"__init__", "__main__"}
+
+
+def test_members_of_a_room_do_not_import_each_other() -> None:
+    from tunesmith.rooms import ROOMS
+
+    found, n_seen = [], 0
+    for room, members in ROOMS.items():
+        homes = {target.partition(":")[0] for target in members.values()}
+        for home in sorted(homes):
+            n_seen += 1
+            path = SOURCE / room / f"{home.rpartition('.')[2]}.py"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names += [f"{name}.{one.name}" for name in names for one in node.names]  # type: ignore[union-attr]
+                names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+                found += [f"{home} imports {name}" for name in names if name in homes - {home}]
+    assert n_seen == sum(map(len, ROOMS.values())) >= 24
+    assert found == []
+
+
 # Written in halves, so that this file does not hold what it looks for.
 HOSTS = [
     "registry" + r"\.npmjs\.org",
