@@ -190,6 +190,12 @@ def test_gemma_2_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> No
     assert faults(folder) == ["export/no-tokenizer-model"]
 
 
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    (folder / "tokenizer.json").unlink()
+    assert faults(folder) == ["export/no-tokenizer"]
+
+
 def test_a_scale_that_llama_cpp_would_not_use_is_refused(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", "gemma3_text", query_pre_attn_scalar=256)
     assert faults(folder) == ["export/attention-scale"]

@@ -66,7 +66,8 @@ def test_every_error_code_is_raised_by_a_test() -> None:
     codes = {one.code for one in tool().faults()}
     files = [path for path in (ROOT / "tests").rglob("*") if path.suffix in (".py", ".json") and path != NOT_YET]
     tests = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
-    untested = sorted(code for code in codes if code not in tests)
+    named = set(re.findall(r"[a-z_]+/[a-z0-9]+(?:-[a-z0-9]+)*", tests))  # whole codes: one may begin another
+    untested = sorted(codes - named)
     allowed = json.loads(NOT_YET.read_text(encoding="utf-8")) if NOT_YET.is_file() else {}
     assert [code for code in untested if code not in allowed] == []
     assert [code for code in allowed if code not in untested] == [], "these are tested now: take them off the list"
@@ -154,13 +155,16 @@ def test_links_between_our_own_pages_lead_somewhere() -> None:
 
 
 def test_the_keys_that_programs_rely_on_are_those_that_are_promised() -> None:
+    from tunesmith.artifact import Run
     from tunesmith.checks._contract import Finding
     from tunesmith.verbs.check import Checked
     from tunesmith.verbs.inspect import Inspection
+    from tunesmith.verbs.run import Ran, Stage
 
     page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
     checked = Checked(True, (Finding("stops", "gguf", "f16", "llama_cpp", "yes", 1.0, 2.0, ""),)).as_json()
+    ran = Ran(Run(Path("runs/x")), (Stage("tune", "done", 1.0),), {}, None).as_json()
     inspected = Inspection("text", 1, 1, None, None, (Fault("a/b", "c", "d"),), ()).as_json()
-    keys = [*checked, *checked["findings"][0], *inspected, *inspected["faults"][0]]
-    assert len(keys) == 21
+    keys = [*checked, *checked["findings"][0], *inspected, *inspected["faults"][0], *ran, *ran["stages"][0]]
+    assert len(keys) == 28
     assert [key for key in keys if f"`{key}`" not in page] == []
