@@ -69,7 +69,8 @@ def test_the_table_follows_the_server_and_what_it_holds(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     into = tmp_path / "followed"
-    export(model, to=[Gguf(types=("f32",)), Ollama(create=False)], into=into)
+    made = export(model, to=[Gguf(types=("f32",)), Ollama(create=False)], into=into)["ollama"]
+    name = f"{made.about['model']}:latest"
     asked: dict[str, Any] = {"runtimes": ["ollama"], "into": into}
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     assert _verdicts(check(model, **asked), "ollama") == {"cannot_tell"}
@@ -79,7 +80,7 @@ def test_the_table_follows_the_server_and_what_it_holds(
     assert (_verdicts(up, "ollama"), up.kept) == ({"yes"}, False)
     assert check(model, **asked).kept
     server = Server.at(ollama_server.host)
-    (name,) = [one for one in server.models() if one.startswith("tunesmith-")]
+    assert name in server.models()
     with server._open("/api/delete", json.dumps({"model": name}).encode(), method="DELETE"):
         pass
     assert name not in server.models()

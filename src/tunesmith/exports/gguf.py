@@ -57,7 +57,9 @@ class Gguf(Part):
                     file=facts.name,
                 )
             ]
-        return [*_tokenizer_faults(facts, converter, name), *_end_faults(facts), *_scale_faults(facts, name)]
+        words = _tokenizer_faults(facts, converter, name)
+        ends = [] if words else _end_faults(facts)  # which a tokenizer has to be read for
+        return [*words, *ends, *_scale_faults(facts, name)]
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """An upper bound: the weights in each type, and the tokenizer."""
