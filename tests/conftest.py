@@ -19,6 +19,7 @@ import needs
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+TINY_PRODUCTS = ("learn", "matrix", "methods", "same", "weights")  # the folders whose tests compute in this process
 NOBODY = "127.0.0.1:9"  # nobody listens there: no test talks to a server of the person who runs it
 
 
@@ -57,6 +58,20 @@ def _no_skip(report: Any) -> None:
 def _nobody_elses_ollama(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "ollama_server" not in request.fixturenames:
         monkeypatch.setenv("OLLAMA_HOST", NOBODY)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tiny products: more threads only wait for each other."""
+    if request.path.parent.name not in TINY_PRODUCTS:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

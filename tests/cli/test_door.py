@@ -113,7 +113,6 @@ def test_several_faults_are_one_json_document(tmp_path: Path, capsys: Capture) -
             'pip install "tunesmith[web]"',
         ),
         (ModuleNotFoundError("x", name="xllamacpp"), "tunesmith/missing-package", 'pip install "tunesmith[gguf]"'),
-        (ModuleNotFoundError("x", name="ollama"), "tunesmith/missing-package", 'pip install "tunesmith[ollama]"'),
         (ModuleNotFoundError("x", name="jinja2"), "tunesmith/missing-package", 'pip install "tunesmith[all]"'),
         (ModuleNotFoundError("x", name="tunesmith.methods.x"), "tunesmith/bug", "ModuleNotFoundError"),
         (MemoryError(), "tunesmith/out-of-memory", "run.gradient_accumulation_steps"),

