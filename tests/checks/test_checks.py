@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -151,6 +151,29 @@ def test_a_runtime_that_lists_one_wrong_token_alone_is_seen(case: Case, precisio
     )
     assert look.verdict == "no"
     assert float(str(look.measured)) > 2
+
+
+@pytest.mark.parametrize(("n_wrong", "verdict"), [(0, "yes"), (1, "yes"), (2, "no")])
+def test_of_the_few_places_of_four_answers_one_may_differ_in_8_bits(case: Case, n_wrong: int, verdict: str) -> None:
+    class Off(TorchOpened):
+        asked: ClassVar[set[Any]] = set()
+
+        def logprobs(self, prompt: Any, top: int) -> dict[int, float]:
+            told = dict(super().logprobs(prompt, top))
+            if len(self.asked) < n_wrong or prompt in self.asked:
+                self.asked.add(prompt)
+                first, second, *_ = told
+                told[first], told[second] = told[second], told[first]
+            return told
+
+    other = Off(case.reference.model, case.text)
+    other.asked.clear()
+    variant = dataclasses.replace(case.variant, precision="8bit")
+    look = SameAnswer().look(dataclasses.replace(case, other=other, variant=variant))
+    n_places = int(look.why.split()[-2])
+    assert 10 < n_places < 20  # of which 95 % leave no second one
+    assert look.why.startswith(f"likeliest token the same at {n_places - n_wrong} of")
+    assert look.verdict == verdict
 
 
 @pytest.mark.parametrize("precision", ["float32", "8bit"])

@@ -179,7 +179,7 @@ def test_a_template_that_go_cannot_say_is_rendered_by_the_ggufs_own(
     folder = save(tmp_path / "model", "llama", vocab_size=600, tie_word_embeddings=True)
     words_of(FAMILIES[family]).save_pretrained(folder)
     gguf = _gguf(folder, tmp_path / "exports", ("f16",))
-    made = _export(folder, gguf, tmp_path / "exports" / "ollama", name="own-template")
+    made = _export(folder, gguf, tmp_path / "exports" / "ollama", name=f"own-{family.replace(' ', '-')}")
     payload = json.loads((made.folder / "ollama.json").read_text())
     assert "template" not in payload
     assert payload["requires"] == "0.30.0"
