@@ -42,7 +42,7 @@ def per_document(
         raise NotImplementedError(f"attention per document has no {', '.join(refused) or 'mask'}")
     n_tokens, n_groups, asked = query.shape[2], query.shape[1] // key.shape[1], query.dtype
     on_cpu = query.device.type == "cpu"
-    if on_cpu:  # its attention is four times slower backwards in bfloat16 than in float32
+    if on_cpu:  # its attention is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
         query, key, value = (one.float() for one in (query, key, value))
     if n_groups > 1:
         key, value = (one.repeat_interleave(n_groups, dim=1) for one in (key, value))

@@ -140,9 +140,12 @@ def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
         raise ArtifactError(Fault("adapter/other-base", what, fix=fix, file=str(folder))) from None
     # VB-LoRA's bank stands in each layer and is saved once.
     absent = [name for name in loaded.missing_keys if "vblora_vector_bank" not in name]
-    for names, why in ((loaded.unexpected_keys, "weights that this base has no place for"), (absent, "none of")):
+    for names, why in (
+        (loaded.unexpected_keys, "has weights that this base has no place for"),
+        (absent, "lacks weights"),
+    ):
         if names:
-            what = f"the adapter has {why}: {len(names)}, such as {names[0]}"
+            what = f"the adapter {why}: {len(names)}, such as {names[0]}"
             raise ArtifactError(Fault("adapter/other-base", what, fix=fix, file=str(folder)))
     return wrapped.eval()
 
