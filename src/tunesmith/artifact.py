@@ -20,6 +20,7 @@ TEXT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "additions.json",
 )
 Precision = Literal["float32", "float16", "bfloat16", "8bit", "4bit"]
 Label = Literal["exact", "quantised", "approximate"]

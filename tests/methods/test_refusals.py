@@ -93,7 +93,7 @@ def test_an_adapter_names_its_base_and_loads_with_plain_peft(tmp_path: Path) -> 
     method = Lora(rank=4, targets=("q_proj",))
     model = load(base)
     model.name_or_path = "someone/base"
-    wrapped = method.wrap(model)
+    wrapped = method.wrap(model, BaseFacts.read(base))
     with torch.no_grad():
         for weight in wrapped.parameters():
             if weight.requires_grad:
@@ -109,7 +109,8 @@ def test_an_adapter_of_other_layers_is_not_put_into_this_model(tmp_path: Path) -
     from tunesmith.weights.load import load
 
     base = save(tmp_path / "base")
-    Lora(rank=4, targets=("q_proj",)).save(Lora(rank=4, targets=("q_proj",)).wrap(load(base)), tmp_path / "adapter")
+    facts, method = BaseFacts.read(base), Lora(rank=4, targets=("q_proj",))
+    method.save(method.wrap(load(base), facts), tmp_path / "adapter")
     other = Lora(rank=4, targets=("v_proj",))
     with pytest.raises((ValueError, RuntimeError)):
-        other.load(other.wrap(load(base)), tmp_path / "adapter")
+        other.load(other.wrap(load(base), facts), tmp_path / "adapter")

@@ -22,6 +22,7 @@ from tunesmith.errors import LearnError
 from tunesmith.learn import log, resume
 from tunesmith.learn.loop import learn
 from tunesmith.methods.lora import Lora
+from tunesmith.weights.facts import BaseFacts
 from tunesmith.weights.load import load
 
 ROWS = random_rows((12, 9, 20, 7, 12, 15, 8, 12, 30, 5, 11, 16), share=0.5)
@@ -36,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(base: Path, folder: Path, **changes: Any) -> tuple[nn.Module, list[float]]:
     """The tuned model, and the loss of each step."""
     torch.manual_seed(0)
-    model = METHOD.wrap(load(base))
+    model = METHOD.wrap(load(base), BaseFacts.read(base))
     learn(model, ROWS, ROWS[:3], settings(**changes), keeper=METHOD, run=folder)
     return model, [line["loss"] for line in log.read(folder) if "loss" in line]
 
@@ -72,7 +73,7 @@ def test_dropout_follows_from_the_seed_and_the_step(base: Path, tmp_path: Path) 
     for name, seed in (("one", 1), ("two", 1), ("other", 2)):
         torch.manual_seed(0)
         dropping = Lora(rank=4, dropout=0.5)
-        model = dropping.wrap(load(base))
+        model = dropping.wrap(load(base), BaseFacts.read(base))
         learn(model, ROWS, [], settings(seed=seed, learning_rate=1e-2), keeper=dropping, run=tmp_path / name)
         losses.append([line["loss"] for line in log.read(tmp_path / name)])
     assert losses[0] == losses[1] != losses[2]
@@ -95,7 +96,7 @@ def test_another_order_of_rows_is_another_run(base: Path, tmp_path: Path) -> Non
 
 def test_a_loss_that_is_no_number_stops_the_run(base: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = METHOD.wrap(load(base))
+    model = METHOD.wrap(load(base), BaseFacts.read(base))
     with torch.no_grad():
         next(weight for weight in model.parameters() if weight.requires_grad).fill_(float("nan"))
     with pytest.raises(LearnError, match="learn/not-finite"):

@@ -13,6 +13,7 @@ from tunesmith.errors import PlanError
 from tunesmith.machine import ROUTES, Machine
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.plan import Plan, plan
+from tunesmith.weights.facts import BaseFacts
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +120,11 @@ def test_each_value_that_was_chosen_has_a_reason(base: Path, data: Path, tmp_pat
 
 def test_the_json_has_the_promised_keys(base: Path, data: Path, tmp_path: Path) -> None:
     tree = json.loads(json.dumps(plan(recipe(base, data), into=tmp_path / "run").as_json()))
-    promised = {"steps", "tokens", "seconds", "memory_bytes", "disk_bytes", "values", "refusals", "delivers"}
+    promised = {"steps", "tokens", "seconds", "memory_bytes", "disk_bytes", "values", "refusals", "delivers", "moves"}
     assert set(tree) >= promised
     assert set(tree["values"][0]) == {"name", "value", "why"}
-    assert tree["delivers"]["gguf"] == {"kind": "exact", "how": "merged in float32 and cast once"}
+    assert tree["delivers"]["gguf"] == {"kind": "exact", "how": "merged in float32 and cast once", "instead": ""}
+    assert sum(tree["moves"].values()) == recipe(base, data).method.trainable(BaseFacts.read(base))
 
 
 def test_faults_of_data_method_and_recipe_come_together(base: Path, data: Path, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def paint(tree: dict[str, Any], to: "Console") -> None:
         if chosen["name"] in tree:
             continue
         table.add_row(chosen["name"], _short(chosen["value"]), Text(str(chosen["why"]), "dim"))
+    for part, count in tree.get("moves", {}).items():
+        table.add_row(f"moves {part}", f"{count:,}", Text("weights", "dim"))
     for name, delivery in tree.get("delivers", {}).items():
         style = "green" if delivery["kind"] == "exact" else "yellow"
         table.add_row(f"reaches {name}", Text(delivery["kind"], style), Text(delivery["how"], "dim"))

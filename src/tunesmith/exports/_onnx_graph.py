@@ -71,13 +71,20 @@ def _cache() -> Path:
 
 
 def _shape_hash(folder: Path) -> str:
-    """What decides the graph: the config, the tracer's code, and the packages that it stands on."""
+    """What decides the graph: the config, what the model has besides, the code, and the packages that it stands on."""
+    import importlib
     import json
+
+    from tunesmith.weights import additions
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shape = {key: value for key, value in config.items() if key not in SAYS_NOTHING_OF_SHAPES}
-    code = files.sha256(Path(__file__).with_name("_onnx_trace.py"))
-    return files.sha256_of([shape, code, {name: version(name) for name in TRACERS}])
+    told, code = additions.read(folder), [Path(__file__).with_name("_onnx_trace.py")]
+    if told is not None:
+        code.append(Path(importlib.import_module(additions.KINDS[told["kind"]]).__file__ or ""))
+    return files.sha256_of(
+        [shape, told, [files.sha256(one) for one in code], {name: version(name) for name in TRACERS}]
+    )
 
 
 def put_weights(graph: Path, weights: Mapping[str, torch.Tensor], *, turn: bool = True) -> ir.Model:

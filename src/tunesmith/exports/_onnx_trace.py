@@ -1,7 +1,8 @@
 """The ONNX graph of a configuration, without weights: one graph for prefill and decoding, as Transformers.js wants it.
 
 Run in a process of its own, `python -m tunesmith.exports._onnx_trace FOLDER FILE`: tracing patches torch while it
-lasts, talks a lot, and keeps its memory. No weight is read: FOLDER needs a config.json and nothing else.
+lasts, talks a lot, and keeps its memory. No weight is read: FOLDER needs a config.json, and additions.json
+where the model has something beside its own weights.
 """
 
 from __future__ import annotations
@@ -40,15 +41,23 @@ def trace(folder: Path) -> ir.Model:
 
 
 def _shapes(folder: Path) -> PreTrainedModel:
-    """The model with memory that nothing was written to, but for the constants that its config decides."""
+    """The model with memory that nothing was written to, but for the constants that its config decides.
+
+    What it has beside its own weights is part of the graph.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
+
+    from tunesmith.weights import additions
 
     with no_init_weights():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.tie_weights()
+    told = additions.read(folder)
+    if told is not None:
+        additions.put_on(model, told)
     return model.eval()  # type: ignore[no-any-return]
 
 

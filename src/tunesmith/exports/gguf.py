@@ -10,7 +10,7 @@ from pydantic import Field
 from tunesmith import files
 from tunesmith.artifact import Export, Label, Model, Precision, Variant
 from tunesmith.errors import ExportError, Fault
-from tunesmith.exports import _conversion, _converter
+from tunesmith.exports import _conversion, _converter, _plain
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.text import pretokenizer
@@ -43,6 +43,8 @@ class Gguf(Part):
 
     def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
         """Why a model of this architecture and tokenizer cannot become GGUF."""
+        if more := _plain.faults(facts):
+            return more
         try:
             converter = _converter.find(self.llama_cpp)
         except ExportError as error:

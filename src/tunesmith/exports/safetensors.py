@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from tunesmith import files, say
 from tunesmith.artifact import Export, Model, Precision, Variant
 from tunesmith.errors import ExportError, Fault
+from tunesmith.exports import _plain
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.text.template import Text
@@ -35,8 +36,8 @@ class Safetensors(Part):
     """Type of the weights: as the run saved them, or cast once to float32, bfloat16 or float16."""
 
     def refuse(self, facts: BaseFacts, machine: Machine) -> list[Fault]:
-        """Nothing: what was trained can be kept."""
-        return []
+        """A model that is more than plain weights."""
+        return _plain.faults(facts)
 
     def disk_bytes(self, facts: BaseFacts) -> int:
         """The weights and the tokenizer; less where the disk allows links."""

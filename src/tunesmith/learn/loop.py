@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +49,11 @@ class _Course:
     keeper: resume.Keeper
     run: Path
     fingerprint: str
-    lengths: list[int] = field(init=False)
+    lengths: list[int] = field(init=False)  # with what a row attends to besides its own tokens
     learnt: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lengths = [len(row.ids) for row in self.rows]
+        self.lengths = [len(row.ids) + self.settings.beside for row in self.rows]
         self.learnt = [n_learnt(row) for row in self.rows]
 
 
@@ -65,10 +65,12 @@ def learn(
     *,
     keeper: resume.Keeper,
     run: Path,
+    rates: Mapping[str, float] | None = None,
 ) -> Learnt:
     """Move the trainable weights of `model` by the rows, from the newest checkpoint in `run` where there is one.
 
-    Leaves `metrics.jsonl`, `loss.svg` and the last checkpoint in the folder `run`.
+    Leaves `metrics.jsonl`, `loss.svg` and the last checkpoint in the folder `run`. `rates` names weights that learn
+    at a multiple of the run's rate.
 
     Raises:
         LearnError: `learn/interrupted` after Ctrl-C, with a checkpoint saved; `learn/not-finite`;
@@ -82,7 +84,7 @@ def learn(
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
         plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together)
-        moves = optimizer.make(plain, settings)
+        moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
         fingerprint = resume.fingerprint(settings, rows)
         course = _Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint)
@@ -163,7 +165,7 @@ def _step(course: _Course, step: Step) -> dict[str, Any]:
         "learning_rate": rate,
         "gradient_norm": norm,
         "learnt_tokens": sum(course.learnt[row] for row in step.rows),
-        "tokens": sum(course.lengths[row] for row in step.rows),
+        "tokens": sum(len(course.rows[row].ids) for row in step.rows),
         "seconds": round(time.perf_counter() - began, 4),
     }
 
@@ -191,7 +193,7 @@ def held_out_loss(course: _Course) -> float | None:
     weight = sum(weight_of(row) for row in rows)
     if not weight:
         return None
-    lengths = [len(row.ids) for row in rows]
+    lengths = [len(row.ids) + settings.beside for row in rows]
     work = share(
         range(len(rows)),
         lengths,

@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from tunesmith.learn.settings import Settings
 
 
-def make(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
-    """AdamW over what requires a gradient; only matrices decay: a decayed norm or bias is pulled off its scale."""
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [weight for weight in trainable if weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in trainable if weight.ndim < 2], "weight_decay": 0.0},
+def make(model: nn.Module, settings: Settings, rates: Mapping[str, float] | None = None) -> torch.optim.AdamW:
+    """AdamW over what requires a gradient; only matrices decay: a decayed norm or bias is pulled off its scale.
+
+    `rates` names weights that learn at a multiple of the rate.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            groups.setdefault(((rates or {}).get(name, 1.0), weight.ndim >= 2), []).append(weight)
+    told = [
+        {"params": weights, "weight_decay": settings.weight_decay if decays else 0.0, "times": times}
+        for (times, decays), weights in groups.items()
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, fused=True)
+    return torch.optim.AdamW(told, lr=settings.learning_rate, fused=True)
 
 
 def rate(step: int, settings: Settings) -> float:
@@ -33,9 +39,9 @@ def rate(step: int, settings: Settings) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """The learning rate from now on."""
+    """The learning rate from now on; of some weights a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["times"]
 
 
 def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

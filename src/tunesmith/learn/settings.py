@@ -32,6 +32,9 @@ class Moves(Protocol):
     def trainable(self, base: BaseFacts) -> int:
         """How many weights will move."""
 
+    def beside(self, base: BaseFacts) -> int:
+        """What each row attends to besides its own tokens."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -59,6 +62,8 @@ class Settings:
     save_dtype: Literal["float32", "bfloat16"]
     checkpoint_minutes: float
     seed: int
+    beside: int = 0
+    """Tokens' worth of keys and values that each row attends to besides its own."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -114,7 +119,7 @@ def settle(
         n_trainable=method.trainable(facts),
         keeps_base=method.keeps_base,
         dtype=dtype,
-        longest=max((one[0] for one in lengths), default=1),
+        longest=max((one[0] for one in lengths), default=1) + method.beside(facts),
     )
     at_once, recompute, held = _at_once(facts, machine, load)
     rate = _rate(options, method, facts)
@@ -138,6 +143,7 @@ def settle(
         save_dtype=save.value,
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
+        beside=method.beside(facts),
     )
     device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
     total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")

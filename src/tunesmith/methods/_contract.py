@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Whether a method reaches an export: `exact` and how, or `refused` and why."""
+    """Whether a method reaches an export: `exact` and how, or `refused` and why, and which method would get there."""
 
     kind: Literal["exact", "refused"]
     how: str
+    instead: str = ""
 
 
 class Method(Protocol):
@@ -32,11 +33,23 @@ class Method(Protocol):
     def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
         """Why this cannot be done to this base; nothing is loaded for it."""
 
-    def trainable(self, base: BaseFacts) -> int:
-        """How many weights will move, by formula."""
+    def moves(self, base: BaseFacts) -> Mapping[str, int]:
+        """How many weights will move, by formula, and by the part of the model that they belong to."""
 
-    def wrap(self, model: PreTrainedModel) -> nn.Module:
+    def trainable(self, base: BaseFacts) -> int:
+        """How many weights will move: the sum of `moves`."""
+
+    def lead(self, base: BaseFacts) -> tuple[int, ...]:
+        """The ids of tokens that stand before every row; their rows of the embedding are what is learnt."""
+
+    def beside(self, base: BaseFacts) -> int:
+        """Tokens' worth of keys and values that each row attends to besides its own."""
+
+    def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """Put on: afterwards exactly this method's weights require a gradient, and they are float32."""
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """Weights by name that learn at a multiple of the run's rate."""
 
     def save(self, model: nn.Module, into: Path) -> None:
         """Write what was learnt, and only that, into a folder, as safetensors."""
@@ -45,7 +58,10 @@ class Method(Protocol):
         """Put back what `save` wrote, into a wrapped model."""
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
-        """Come to rest: a plain model with the same answers, computed in float32. The wrapped model may be used up."""
+        """Come to rest: a model with the same answers, computed in float32. The wrapped model may be used up.
 
-    def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
-        """Where the result can go: one entry for each member of `exports`."""
+        It is plain, or has what `weights.additions` knows. Rows of its embedding may have come for the ids of `lead`.
+        """
+
+    def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
+        """Where the result can go: one entry for each member of `exports`. Without a base: where it goes with most."""

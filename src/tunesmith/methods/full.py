@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith.errors import Fault
-from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
-from tunesmith.recipe import Part
+from tunesmith.methods._tuning import Tuning
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -17,22 +15,18 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.safetensors"
 
 
-class Full(Part):
+class Full(Tuning):
     """Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight."""
 
     kind: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 5e-5
     keeps_base: ClassVar[bool] = False
 
-    def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
-        """Nothing: any model has weights that can move. Memory is for the plan to judge."""
-        return []
-
-    def trainable(self, base: BaseFacts) -> int:
+    def moves(self, base: BaseFacts) -> Mapping[str, int]:
         """All weights; tied ones count once."""
-        return base.n_parameters
+        return {"all weights": base.n_parameters}
 
-    def wrap(self, model: PreTrainedModel) -> nn.Module:
+    def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model itself, in float32, each weight asking for a gradient."""
         return model.float().requires_grad_(True)  # type: ignore[no-any-return]
 
@@ -61,7 +55,7 @@ class Full(Part):
         """It is at rest as it stands."""
         return model  # type: ignore[return-value]
 
-    def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
+    def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: a fully tuned model is a plain model."""
         plain = Delivery("exact", "the weights themselves")
         return {"safetensors": plain, "gguf": plain, "ollama": plain, "web": plain}

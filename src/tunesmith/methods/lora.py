@@ -11,7 +11,7 @@ from tunesmith import rooms
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
-from tunesmith.recipe import Part
+from tunesmith.methods._tuning import Tuning
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Lora(Part):
+class Lora(Tuning):
     """Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha / rank x B A.
 
     B begins at zero, so that the model begins as the base. At the end the product is added into W.
@@ -27,7 +27,6 @@ class Lora(Part):
 
     kind: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 4e-4
-    keeps_base: ClassVar[bool] = True
 
     rank: PositiveInt = 16
     """Width of the update, in columns: how much can be learnt."""
@@ -75,12 +74,15 @@ class Lora(Part):
             return [name for name in shapes if name != _head(base)]
         return sorted({layer for name in self.targets for layer in _matches(name, shapes)})
 
-    def trainable(self, base: BaseFacts) -> int:
-        """The sum of rank x (inputs + outputs) over the layers."""
-        shapes = base.linear_shapes
-        return sum(self.rank * sum(shapes[name]) for name in self._layers(base))
+    def moves(self, base: BaseFacts) -> Mapping[str, int]:
+        """The sum of rank x (inputs + outputs) over the layers of each name."""
+        shapes, found = base.linear_shapes, dict[str, int]()
+        for name in self._layers(base):
+            part = name.rpartition(".")[2]
+            found[part] = found.get(part, 0) + self.rank * sum(shapes[name])
+        return found
 
-    def wrap(self, model: PreTrainedModel) -> nn.Module:
+    def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with PEFT's layers put in, the updates in float32."""
         from peft import LoraConfig, TaskType, get_peft_model
 
@@ -120,7 +122,7 @@ class Lora(Part):
             return model  # type: ignore[return-value]
         return model.float().eval().merge_and_unload(safe_merge=True)  # type: ignore[no-any-return]
 
-    def delivers(self, base: BaseFacts) -> Mapping[str, Delivery]:
+    def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: merged, it is a plain model."""
         how = "merged in float32 and cast once"
         merged = Delivery("exact", how)

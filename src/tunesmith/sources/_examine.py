@@ -20,10 +20,23 @@ def examined(folder: Path, base: str) -> BaseFacts:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise SourceError(_adapter(folder, base))
     facts = BaseFacts.read(folder, base)
-    faults = [*_class_faults(facts), *_quantised_faults(facts), *_word_faults(facts), *_word_code_faults(facts)]
+    faults = [
+        *_additions_faults(facts),
+        *_class_faults(facts),
+        *_quantised_faults(facts),
+        *_word_faults(facts),
+        *_word_code_faults(facts),
+    ]
     if faults:
         raise SourceError(faults)
     return facts
+
+
+def _additions_faults(facts: BaseFacts) -> list[Fault]:
+    if not facts.additions:
+        return []
+    what = f"this model has a part ({facts.additions}) beside its own weights, which tuning would leave out"
+    return [Fault("source/has-additions", what, fix="name the base that it was tuned from", file=facts.name)]
 
 
 def _adapter(folder: Path, base: str) -> Fault:

@@ -41,6 +41,10 @@ class Tokens:
     ids: tuple[int, ...]
     weights: tuple[float, ...]
 
+    def after(self, lead: tuple[int, ...]) -> Tokens:
+        """The same example with other tokens before it, none of which is a target."""
+        return Tokens((*lead, *self.ids), (*(0.0 for _ in lead), *self.weights)) if lead else self
+
 
 @dataclass(frozen=True)
 class Prompt:

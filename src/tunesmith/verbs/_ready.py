@@ -151,10 +151,16 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         ready.refusals += error.faults
         return
     ready.values.append(most)
-    made = [prepare(part, ready.recipe.objective, text, int(most.value)) for part in examples]  # type: ignore[arg-type]
+    lead = ready.method.lead(facts)
+    room = int(most.value) - len(lead)
+    if room < 2:
+        what = f"the {len(lead)} tokens of the method leave no room for a row of at most {most.value}"
+        fix = "set a smaller method.length, or a larger run.max_length"
+        ready.refusals.append(Fault("plan/no-room", what, fix=fix))
+        return
+    made = [prepare(part, ready.recipe.objective, text, room) for part in examples]  # type: ignore[arg-type]
     _add_faults(ready, list(dict.fromkeys(fault for one in made for fault in one.faults)))
-    ready.rows = [row for row in made[0].tokens if n_learnt(row)]
-    held_out = [row for row in made[1].tokens if n_learnt(row)]
+    ready.rows, held_out = ([row.after(lead) for row in one.tokens if n_learnt(row)] for one in made)
     if len(held_out) > MOST_HELD_OUT:
         why = f"of {len(held_out)}, drawn by the seed: enough to see the loss turn"
         ready.values.append(Chosen("held_out_rows", MOST_HELD_OUT, why))
@@ -175,9 +181,8 @@ def _exports(ready: Ready, facts: BaseFacts) -> None:
         delivery = delivers.get(kind)
         if delivery is not None and delivery.kind == "refused":
             what = f"{type(ready.method).kind} cannot become {kind}: {delivery.how}"
-            ready.refusals.append(
-                Fault("plan/no-way-there", what, fix=f"leave {kind} out of export, or choose another method")
-            )
+            other = f"set method: {delivery.instead}" if delivery.instead else "choose another method"
+            ready.refusals.append(Fault("plan/no-way-there", what, fix=f"{other}, or leave {kind} out of export"))
         ready.refusals += export.refuse(facts, ready.machine)
 
 

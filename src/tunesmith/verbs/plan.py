@@ -25,6 +25,7 @@ class Plan:
 
     `tokens` are those that go through the model in all epochs; `seconds` is an estimate of the tuning alone.
     `memory_bytes` are of the device that learns, `host_memory_bytes` of the machine; without a GPU they are the same.
+    `moves` counts the weights that will move, by the part of the model that they belong to.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Plan:
     values: tuple[Chosen, ...]
     refusals: tuple[Fault, ...]
     delivers: Mapping[str, Delivery]
+    moves: Mapping[str, int]
     ready: Ready = field(repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -52,6 +54,7 @@ class Plan:
             "values": [asdict(value) for value in self.values],
             "refusals": [fault.as_json() for fault in self.refusals],
             "delivers": {name: asdict(delivery) for name, delivery in self.delivers.items()},
+            "moves": dict(self.moves),
             "folder": str(self.folder),
             "day": self.ready.day.isoformat(),
             "settings": asdict(settings) if settings else None,
@@ -78,25 +81,28 @@ def plan(recipe: Recipe, *, into: Path | None = None) -> Plan:
     folder = into or home_of(recipe)
     ready = make_ready(recipe, folder)
     delivers = ready.method.delivers(ready.facts) if ready.facts else {}
+    moves: Mapping[str, int] = {}
     memory = host = disk = steps = tokens = 0
     seconds = 0.0
     values = list(ready.values)
     refusals = list(ready.refusals)
     if ready.facts and ready.settings:
         steps = ready.settings.steps
+        moves = ready.method.moves(ready.facts)
         tokens, seconds, why = _time(ready, ready.facts)
         memory, host = _memory(ready, ready.facts)
         disk = _disk(ready, ready.facts)
         values.append(why)
         refusals += _too_small(ready.machine, memory, host, disk)
-    return Plan(folder, steps, tokens, seconds, memory, host, disk, tuple(values), tuple(refusals), delivers, ready)
+    found = tuple(values), tuple(refusals)
+    return Plan(folder, steps, tokens, seconds, memory, host, disk, *found, delivers, moves, ready)
 
 
 def _load(ready: Ready, facts: BaseFacts) -> Any:
     from tunesmith.weights import estimate
 
     assert ready.settings is not None
-    longest = max(length for length, _ in ready.lengths)
+    longest = max(length for length, _ in ready.lengths) + ready.method.beside(facts)
     trainable = ready.method.trainable(facts)
     return estimate.Load(facts.n_parameters, trainable, ready.method.keeps_base, ready.settings.dtype, longest)
 

@@ -12,12 +12,16 @@ from tunesmith import files, say
 from tunesmith.artifact import MARK, Manifest, Model, Run, read_manifest, seal
 from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
 from tunesmith.recipe import Recipe
+from tunesmith.text import virtual
 from tunesmith.text.template import Text
 from tunesmith.verbs._card import card
 from tunesmith.verbs._ready import data_hash, home_of
 from tunesmith.verbs.plan import Plan, plan
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from tunesmith.learn.loop import Learnt
     from tunesmith.learn.settings import Settings
 
@@ -199,14 +203,31 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
         bar.advance(1)
     base.name_or_path, revision = _named(work.recipe.base)  # what the adapter will name as its base
     torch.manual_seed(settings.seed)
-    model = method.wrap(base)
+    model = method.wrap(base, planned.ready.facts)
+    if not method.keeps_base:
+        _cast_kept(model, settings.torch_dtype)
     for config in getattr(model, "peft_config", {}).values():
         config.revision = revision
-    learnt = learn(model, planned.ready.rows, planned.ready.held_out, settings, keeper=method, run=work.folder)
+    learnt = learn(
+        model,
+        planned.ready.rows,
+        planned.ready.held_out,
+        settings,
+        keeper=method,
+        run=work.folder,
+        rates=method.rates(model),
+    )
     if method.keeps_base:
         with files.whole_folder(work.folder / "adapter") as beside:
             method.save(model, beside)
     return learnt
+
+
+def _cast_kept(model: nn.Module, dtype: torch.dtype) -> None:
+    """What stays as it is stands in the type of the products: no cast at each step, and half the memory."""
+    for weight in model.parameters():
+        if not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
 
 
 def _named(base: str) -> tuple[str, str | None]:
@@ -228,21 +249,25 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
     found = resume.latest(work.folder)
     assert found is not None  # the loop's last step leaves one
     method: Any = work.recipe.method
-    asked = agree.probes(planned.ready.held_out or planned.ready.rows)
+    facts = planned.ready.facts
+    lead = method.lead(facts)
+    asked = agree.probes(planned.ready.held_out or planned.ready.rows, len(lead))
     with say.progress("come to rest", 3, "parts") as bar:
         base = load(work.base, torch.float32)
-        before = agree.logprobs(base, asked)
-        wrapped = method.wrap(base)
+        before = agree.logprobs(base, [ids[len(lead) :] for ids in asked], lead)
+        wrapped = method.wrap(base, facts)
         method.load(wrapped, found[0] / "weights")
-        tuned = agree.logprobs(wrapped, asked)
+        tuned = agree.logprobs(wrapped, asked, lead, len(lead))
         bar.advance(1)
         settled = method.settle(wrapped).eval()
-        gap, moved = agree.gap(tuned, agree.logprobs(settled, asked)), agree.gap(tuned, before)
+        gap, moved = agree.gap(tuned, agree.logprobs(settled, asked, lead, len(lead))), agree.gap(tuned, before)
         _accept(gap, moved, work.folder)
         bar.advance(1)
         with files.whole_folder(work.folder / "model") as beside:
             save(settled, work.base, beside, settings.save_dtype)
             end_with(beside, Text.read(work.base).end_ids)
+            if lead:
+                virtual.lead_with(beside, lead)
         bar.advance(1)
     about = {
         "steps": learnt.steps,
@@ -253,7 +278,7 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
         "moved": moved,
         "dtype": settings.dtype,
         "save_dtype": settings.save_dtype,
-        "trainable": method.trainable(planned.ready.facts),
+        "trainable": method.trainable(facts),
     }
     files.write_json(work.folder / SETTLED, {"model": Model.of(work.folder / "model").identity, "about": about})
 

@@ -67,6 +67,13 @@ class BaseFacts:
         return AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config()
 
     @property
+    def additions(self) -> str:
+        """The kind of what the model has beside its own weights (`weights/additions.py`); empty for a plain model."""
+        from tunesmith.weights import additions
+
+        return str((additions.read(self.folder) or {}).get("kind", ""))
+
+    @property
     def context(self) -> int:
         """Tokens the model can attend to."""
         return int(getattr(self._told, "max_position_embeddings", None) or 2048)
@@ -76,10 +83,25 @@ class BaseFacts:
         """Rows of the embedding, V."""
         return int(self._told.vocab_size)
 
+    @cached_property
+    def next_token(self) -> int | None:
+        """The id that the tokenizer gives to a token that is added to it; None where there is no tokenizer.json."""
+        try:
+            tree = json.loads((self.folder / "tokenizer.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        added = [int(token["id"]) for token in tree.get("added_tokens") or ()]
+        return max([len((tree.get("model") or {}).get("vocab") or ()), *(one + 1 for one in added)])
+
     @property
     def hidden_size(self) -> int:
         """Width D."""
         return int(self._told.hidden_size)
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return int(getattr(self._told, "num_key_value_heads", None) or self.n_heads)
 
     @property
     def n_layers(self) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith.weights import additions
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -25,13 +27,18 @@ def empty(folder: Path) -> PreTrainedModel:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The model of a folder, in evaluation mode, on the CPU."""
+    """The model of a folder with what it has beside its weights, in evaluation mode, on the CPU."""
     from transformers import AutoModelForCausalLM
 
     with quiet():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+    told = additions.read(folder)
+    if told is not None:
+        additions.put_on(model, told)
+        additions.fill(model, folder)
+        model.to(dtype)  # type: ignore[arg-type]
     return model.eval()  # type: ignore[no-any-return]
 
 

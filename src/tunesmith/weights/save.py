@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith import files
+from tunesmith.weights import additions
 from tunesmith.weights.load import quiet
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ OF_ONE_TOKENIZER = (
 def save(model: PreTrainedModel, words: Path, into: Path, dtype: str = "float32") -> None:
     """Write the model into `into`, cast once to `dtype` (`float32`, `bfloat16` or `float16`), in safetensors.
 
-    Tokenizer, chat template and generation config are copied from the folder `words`. The model is cast in place.
+    What it has beside its own weights stands beside them. Tokenizer, chat template and generation config are copied
+    from the folder `words`. The model is cast in place.
     """
     from transformers import GenerationConfig
 
@@ -56,8 +58,10 @@ def save(model: PreTrainedModel, words: Path, into: Path, dtype: str = "float32"
     model.config.dtype = kind
     if (words / "generation_config.json").is_file():
         model.generation_config = GenerationConfig()  # a base may ship one that transformers refuses to write again
+    own = None if additions.of(model) is None else additions.split(model)[0]
     with quiet():
-        model.save_pretrained(into)
+        model.save_pretrained(into, state_dict=own)
+    additions.write(model, into)
     copy_words(words, into)
 
 
