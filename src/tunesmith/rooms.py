@@ -30,6 +30,8 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "methods": {
         "full": "tunesmith.methods.full:Full",
         "lora": "tunesmith.methods.lora:Lora",
+        "prompt": "tunesmith.methods.prompt:Prompt",
+        "ptuning": "tunesmith.methods.ptuning:Ptuning",
     },
     "exports": {
         "safetensors": "tunesmith.exports.safetensors:Safetensors",

@@ -39,6 +39,12 @@ class Method(Protocol):
     def trainable(self, base: BaseFacts) -> int:
         """How many weights will move: the sum of `moves`."""
 
+    def adds(self, base: BaseFacts) -> int:
+        """How many weights the model at rest has more than the base."""
+
+    def lowest(self, base: BaseFacts) -> int:
+        """The lowest layer, from 0, that the backward pass reaches; below it nothing is kept for it."""
+
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """The ids of tokens that stand before every row; their rows of the embedding are what is learnt."""
 

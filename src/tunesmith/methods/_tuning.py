@@ -29,6 +29,14 @@ class Tuning(Part):
         """How many weights will move."""
         return sum(self.moves(base).values())
 
+    def adds(self, base: BaseFacts) -> int:
+        """The model at rest has as many weights as the base."""
+        return 0
+
+    def lowest(self, base: BaseFacts) -> int:
+        """The backward pass goes through all layers."""
+        return 0
+
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """No tokens stand before a row."""
         return ()
