@@ -262,10 +262,10 @@ def test_the_memory_estimate_is_an_upper_bound(name: str, recompute: bool, base:
     activations = sum(size for place, size in seen.items() if place not in standing)
     trainable = method.trainable(facts)
     weights = sum(weight.numel() * 4 for weight in model.parameters()) + trainable * 12
-    told = estimate.Load(facts.n_parameters, trainable, method.keeps_base, "float32", 256)
+    told = estimate.Load.of(method, facts, "float32", 256)
     n_tokens = len(document.ids) + method.beside(facts)
     bound = estimate.memory_bytes(facts, told, tokens_at_once=n_tokens, recompute=recompute) - estimate.PROGRAM
-    per_token = estimate.token_bytes(facts, "float32", recompute=recompute)
+    per_token = estimate.token_bytes(facts, "float32", recompute=recompute, lowest=told.lowest)
     assert activations + weights <= bound
     assert activations <= n_tokens * per_token + 128 * facts.vocab_size * 4
     assert recompute or n_tokens * per_token < 4 * activations, "a bound that is of some use"

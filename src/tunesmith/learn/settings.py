@@ -23,17 +23,10 @@ PIECE = 1024  # tokens of a piece of raw text
 BILLION = 1_000_000_000
 
 
-class Moves(Protocol):
+class Moves(estimate.Moves, Protocol):
     """What has to be known of a method here: its rate, and which weights it moves."""
 
     learning_rate: ClassVar[float]
-    keeps_base: ClassVar[bool]
-
-    def trainable(self, base: BaseFacts) -> int:
-        """How many weights will move."""
-
-    def beside(self, base: BaseFacts) -> int:
-        """What each row attends to besides its own tokens."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +107,7 @@ def settle(
         learnt_per_step=learnt,
         seed=options.seed,
     )
-    load = estimate.Load(
-        n_parameters=facts.n_parameters,
-        n_trainable=method.trainable(facts),
-        keeps_base=method.keeps_base,
-        dtype=dtype,
-        longest=max((one[0] for one in lengths), default=1) + method.beside(facts),
-    )
+    load = estimate.Load.of(method, facts, dtype, max((one[0] for one in lengths), default=1))
     at_once, recompute, held = _at_once(facts, machine, load)
     rate = _rate(options, method, facts)
     save = _save_dtype(options, facts)
@@ -177,7 +164,7 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
     most = MOST_LEARNT_AT_ONCE if not machine.gpu else 8 * MOST_LEARNT_AT_ONCE
     wanted = max(most, load.longest)
     for recompute in (False, True):
-        fits = int(room / estimate.token_bytes(facts, load.dtype, recompute=recompute))
+        fits = int(room / estimate.token_bytes(facts, load.dtype, recompute=recompute, lowest=load.lowest))
         if fits >= load.longest:
             held = min(wanted, fits)
             why = (

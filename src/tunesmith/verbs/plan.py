@@ -16,7 +16,10 @@ from tunesmith.weights.facts import BaseFacts
 EFFICIENCY = {"cpu": 0.7, "cuda": 0.35}
 """Share of the measured matrix product that the products of a step reach: they are of other shapes."""
 TOUCHED = 3
-"""Times that what a token leaves for the backward pass goes through memory: norms, rotations, activations."""
+"""Times that what a token leaves for the backward pass goes through memory: norms, rotations, activations.
+
+In layers that go forward only, once.
+"""
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,7 @@ def _load(ready: Ready, facts: BaseFacts) -> Any:
     from tunesmith.weights import estimate
 
     assert ready.settings is not None
-    longest = max(length for length, _ in ready.lengths) + ready.method.beside(facts)
-    trainable = ready.method.trainable(facts)
-    return estimate.Load(facts.n_parameters, trainable, ready.method.keeps_base, ready.settings.dtype, longest)
+    return estimate.Load.of(ready.method, facts, ready.settings.dtype, max(length for length, _ in ready.lengths))
 
 
 def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
@@ -125,9 +126,10 @@ def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
     )
     taken = [row for step in steps for row in step.rows]
     tokens, learnt = sum(lengths[row][0] for row in taken), sum(lengths[row][1] for row in taken)
+    load = _load(ready, facts)
     work = estimate.flops(
         facts,
-        _load(ready, facts),
+        load,
         tokens=tokens,
         learnt=learnt,
         mean_length=tokens / len(taken),
@@ -138,7 +140,8 @@ def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
     speed = measure(ready.machine)
     gflops = speed.gflops["float32-onednn" if settings.onednn else settings.dtype]
     share = EFFICIENCY[settings.device]
-    moved = tokens * TOUCHED * estimate.token_bytes(facts, settings.dtype, recompute=False)
+    every, kept = (estimate.token_bytes(facts, load.dtype, recompute=False, lowest=at) for at in (0, load.lowest))
+    moved = tokens * (every + (TOUCHED - 1) * kept)
     seconds = work / (gflops * 1e9 * share) + moved / speed.bytes_per_second
     products = f"{work / 1e12:.1f} TFLOP at {share:.0%} of the measured {gflops:.0f} GFLOP/s"
     why = f"{products}, {moved / 1e9:.0f} GB at {speed.bytes_per_second / 1e9:.0f} GB/s; an estimate"
@@ -163,8 +166,10 @@ def _disk(ready: Ready, facts: BaseFacts) -> int:
     from tunesmith.weights import estimate
 
     assert ready.settings is not None
-    exports: int = sum(export.disk_bytes(facts) for export in wanted(ready.recipe.export))
-    return estimate.disk_bytes(facts, _load(ready, facts), ready.settings.save_dtype) + exports
+    load = _load(ready, facts)
+    larger = 1 + load.n_added / facts.n_parameters
+    exports = sum(int(export.disk_bytes(facts) * larger) for export in wanted(ready.recipe.export))
+    return estimate.disk_bytes(facts, load, ready.settings.save_dtype) + exports
 
 
 def _too_small(machine: Machine, memory: int, host: int, disk: int) -> list[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Protocol, Self
 
 from tunesmith.weights.facts import BaseFacts
 
@@ -12,15 +12,51 @@ ROOM = 1.25  # of activations: what the allocator and the backward pass hold bes
 DTYPES = {"float32": 4, "bfloat16": 2}
 
 
+class Moves(Protocol):
+    """What has to be known of a method here."""
+
+    keeps_base: ClassVar[bool]
+
+    def trainable(self, base: BaseFacts) -> int:
+        """How many weights will move."""
+
+    def adds(self, base: BaseFacts) -> int:
+        """How many weights the model at rest has more than the base."""
+
+    def lowest(self, base: BaseFacts) -> int:
+        """The lowest layer that the backward pass reaches."""
+
+    def beside(self, base: BaseFacts) -> int:
+        """What each row attends to besides its own tokens."""
+
+
 @dataclass(frozen=True)
 class Load:
-    """What decides the memory of a run besides the architecture. `longest` is tokens of the longest row."""
+    """What decides the memory of a run besides the architecture. `longest` is tokens of the longest row.
+
+    Layers below `lowest` go forward only. `n_added` are weights that the model at rest has more than the base.
+    """
 
     n_parameters: int
     n_trainable: int
     keeps_base: bool
     dtype: Literal["float32", "bfloat16"]
     longest: int
+    lowest: int = 0
+    n_added: int = 0
+
+    @classmethod
+    def of(cls, method: Moves, facts: BaseFacts, dtype: Literal["float32", "bfloat16"], longest: int) -> Self:
+        """That of a method on a base, with products in `dtype` and rows of at most `longest` tokens."""
+        return cls(
+            n_parameters=facts.n_parameters,
+            n_trainable=method.trainable(facts),
+            keeps_base=method.keeps_base,
+            dtype=dtype,
+            longest=longest + method.beside(facts),
+            lowest=method.lowest(facts),
+            n_added=method.adds(facts),
+        )
 
 
 def standing_bytes(load: Load) -> int:
@@ -28,15 +64,16 @@ def standing_bytes(load: Load) -> int:
 
     A trainable weight takes 16 bytes (itself, gradient and two moments in float32), and 2 more where it is cast.
     """
-    frozen = load.n_parameters if load.keeps_base else load.n_parameters - load.n_trainable
+    frozen = load.n_parameters if load.keeps_base else load.n_parameters + load.n_added - load.n_trainable
     cast = DTYPES["bfloat16"] if load.dtype == "bfloat16" else 0
     return PROGRAM + frozen * DTYPES[load.dtype] + load.n_trainable * (16 + cast)
 
 
-def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, recompute: bool) -> int:
-    """Activations that one token leaves for the backward pass, over all layers; an upper bound.
+def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, recompute: bool, lowest: int = 0) -> int:
+    """Activations that one token leaves for the backward pass, over the layers from `lowest` on; an upper bound.
 
-    Counted for a decoder layer with rotary attention and a gated MLP, kept in float32 where the norms need it.
+    Counted for a decoder layer with rotary attention and a gated MLP, kept in float32 where the norms need it. Where no
+    layer leaves any, those of one stand while it goes forward.
     """
     width, inner, heads = _layer_widths(facts)
     # Two norms with their float32 copies, the residual, inputs of the projections; q, k, v around the rotation and the
@@ -44,7 +81,8 @@ def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, reco
     layer = 12 * width + 10 * heads + 6 * inner
     if dtype == "bfloat16":
         layer = layer * 5 // 4
-    kept = facts.n_layers * width + layer if recompute else facts.n_layers * layer
+    n_layers = facts.n_layers - lowest
+    kept = n_layers * width + layer if recompute else max(n_layers, 1) * layer
     return int(4 * (kept + 4 * width) * ROOM)
 
 
@@ -56,7 +94,8 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
     """The most memory that learning takes on its device; an upper bound."""
     logits = 4 * 128 * facts.vocab_size * 4
-    return standing_bytes(load) + tokens_at_once * token_bytes(facts, load.dtype, recompute=recompute) + logits
+    token = token_bytes(facts, load.dtype, recompute=recompute, lowest=load.lowest)
+    return standing_bytes(load) + tokens_at_once * token + logits
 
 
 def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
@@ -65,7 +104,7 @@ def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
     The weights stand in float32 beside what is written of them; what is cast first gives its room to what is written.
     """
     a_weight = 8 if save_dtype == "float32" else 5
-    return PROGRAM + facts.n_parameters * a_weight + load.n_trainable * 8
+    return PROGRAM + (facts.n_parameters + load.n_added) * a_weight + load.n_trainable * 8
 
 
 def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
@@ -75,19 +114,23 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
     """
     checkpoint = load.n_trainable * 12
     learnt = load.n_trainable * 4 if load.keeps_base else 0
-    return facts.n_parameters * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
+    return (facts.n_parameters + load.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
 
 
 def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length: float, recompute: bool) -> float:
     """Floating-point operations of `tokens` tokens, forward and backward, with logits at `learnt` of them only.
 
-    A product with N weights costs 2 N a token forward, 2 N for the gradient of its input, and 2 N where it moves.
+    A product with N weights costs 2 N a token forward, 2 N for the gradient of its input, and 2 N where it moves. What
+    moves and has no place in the layers that go backward is taken for the head.
     """
     head = facts.vocab_size * facts.hidden_size
     body = max(0, facts.n_parameters - head * (1 if facts.tied else 2))
-    moves_base = not load.keeps_base
-    passes = 4 + 2 * moves_base + 2 * recompute
+    n_backward = facts.n_layers - load.lowest
+    backward = body * n_backward / facts.n_layers
+    moved = 0 if load.keeps_base else min(load.n_trainable, backward)
+    moved_head = 0 if load.keeps_base else min(head, load.n_trainable - moved)
     _, _, heads = _layer_widths(facts)
-    attention = facts.n_layers * 4 * heads * mean_length / 2 * (3 + recompute)
+    attention = 4 * heads * mean_length / 2 * (facts.n_layers + n_backward * (2 + recompute))
     extra = 6 * load.n_trainable if load.keeps_base else 0
-    return tokens * (body * passes + attention + extra) + learnt * head * (4 + 2 * moves_base)
+    products = 2 * body + backward * (2 + 2 * recompute) + 2 * moved
+    return tokens * (products + attention + extra) + learnt * (4 * head + 2 * moved_head)
