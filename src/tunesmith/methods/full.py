@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from tunesmith.methods import _moved
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
 from tunesmith.weights.facts import BaseFacts
@@ -11,8 +12,6 @@ from tunesmith.weights.facts import BaseFacts
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-WEIGHTS = "weights.safetensors"
 
 
 class Full(Tuning):
@@ -32,24 +31,11 @@ class Full(Tuning):
 
     def save(self, model: nn.Module, into: Path) -> None:
         """All weights as they are trained, tied ones once."""
-        from safetensors.torch import save_file
-
-        into.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: weight.detach().contiguous().cpu() for name, weight in model.named_parameters()}, into / WEIGHTS
-        )
+        _moved.save(model, into)
 
     def load(self, model: nn.Module, folder: Path) -> None:
         """Put them back, each in its place."""
-        import torch
-        from safetensors.torch import load_file
-
-        kept = load_file(folder / WEIGHTS)
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                weight.copy_(kept.pop(name))
-        if kept:
-            raise ValueError(f"weights that the model has not: {sorted(kept)[:3]}")
+        _moved.load(model, folder)
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """It is at rest as it stands."""

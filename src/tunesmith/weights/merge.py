@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tunesmith.errors import ArtifactError, Fault
+from tunesmith.weights.head import untie
 from tunesmith.weights.load import load
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def base_for(base: Path, folder: Path, *, untied: bool = False) -> PreTrainedMod
     if rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
     if untied:
-        _untie(model)
+        untie(model)
     return model
 
 
@@ -112,13 +113,6 @@ def _rows(model: PreTrainedModel, folder: Path) -> int | None:
     names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
     whole = tuple(f".{name}.{part}weight" for name in names for part in ("", "base_layer.", "modules_to_save."))
     return next((shape[0] for name, shape in _shapes(folder).items() if name.endswith(whole)), None)
-
-
-def _untie(model: PreTrainedModel) -> None:
-    head = model.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False
 
 
 def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
