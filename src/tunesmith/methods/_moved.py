@@ -1,0 +1,38 @@
+"""Weights of the model itself that have moved, kept by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WEIGHTS = "weights.safetensors"
+
+
+def save(model: nn.Module, into: Path) -> None:
+    """Those that ask for a gradient, as they are trained; tied ones once."""
+    from safetensors.torch import save_file
+
+    into.mkdir(parents=True, exist_ok=True)
+    moved = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    save_file({name: weight.detach().contiguous().cpu() for name, weight in moved.items()}, into / WEIGHTS)
+
+
+def load(model: nn.Module, folder: Path) -> None:
+    """Put them back, each in its place.
+
+    Raises:
+        KeyError, ValueError: those of the folder are not those that move.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    kept = load_file(folder / WEIGHTS)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight.copy_(kept.pop(name))
+    if kept:
+        raise ValueError(f"weights that do not move in this model: {sorted(kept)[:3]}")
