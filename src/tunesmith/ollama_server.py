@@ -23,6 +23,7 @@ PORT = 11434
 HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.%]+")
 BLOCK = 1 << 20
 WRONG_REPLY = (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException)  # or none at all
+SUPPRESSES = (0, 32, 14)  # from here on, tokens that a GGUF says are never written are not; earlier ones were not tried
 NATIVE_JINJA = (0, 30)  # from this version on, a GGUF's own chat template is used where no TEMPLATE stands
 
 
@@ -212,10 +213,10 @@ def get() -> str:
     return "install Ollama 0.30 or newer from its site (ollama.com), then start it with: ollama serve"
 
 
-def is_known_older(version: str, wanted: tuple[int, int]) -> bool:
+def is_known_older(version: str, wanted: tuple[int, ...]) -> bool:
     """Whether a server is older than a version; one built without a number (0.0.0) is taken for new."""
-    numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
-    return numbers not in ((), (0, 0)) and numbers < wanted
+    numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:3])
+    return any(numbers) and numbers[: len(wanted)] < wanted
 
 
 def tagged(name: str) -> str:

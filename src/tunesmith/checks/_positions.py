@@ -96,10 +96,25 @@ def places(case: Case, prompts: Sequence[Prompt]) -> list[Place]:
         except CannotTell as missing:
             why = missing.why
             continue
-        told.append(Place(case.reference.logprobs(prompt, TOP), seen))
+        wanted = case.reference.logprobs(prompt, TOP)
+        told.append(_as_ratios(case, wanted, seen) if case.text.never and not case.takes_ids else Place(wanted, seen))
     if not told:
         raise CannotTell(why)
     return told
+
+
+def _as_ratios(case: Case, wanted: Mapping[int, float], seen: Mapping[int, float]) -> Place:
+    """Of a runtime that tells probabilities before it suppresses tokens, and names none that writes nothing.
+
+    The rest is compared by its ratios: the tokens that both list get the reference's probability in all.
+    """
+    special = set(case.text.tokenizer.all_special_ids) | case.text.end_ids
+    wanted = {one: value for one, value in wanted.items() if one not in special}
+    both = [one for one in wanted if one in seen]
+    if not both:
+        return Place(wanted, seen)
+    shift = math.log(sum(math.exp(wanted[one]) for one in both) / sum(math.exp(seen[one]) for one in both))
+    return Place(wanted, {one: value + shift for one, value in seen.items()})
 
 
 def need_places(n_told: int, n_asked: int) -> None:

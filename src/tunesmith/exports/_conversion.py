@@ -51,7 +51,7 @@ def commented(template: str) -> str:
     return COMMENT + ("\n" if template[:1].isspace() else "") + template
 
 
-def settings(folder: Path, text: Text, raw_text: bool) -> dict[str, Any]:
+def settings(text: Text, raw_text: bool) -> dict[str, Any]:
     """What the file must say so that llama.cpp feeds the tokens that transformers feeds."""
     first, last = added_ends(text, raw_text)
     template = text.tokenizer.chat_template
@@ -59,7 +59,7 @@ def settings(folder: Path, text: Text, raw_text: bool) -> dict[str, Any]:
         "end_ids": extra_ends(text),
         "add_bos": first,
         "add_eos": last,
-        "suppress": _generation_config(folder).get("suppress_tokens") or [],
+        "suppress": sorted(text.never),
         "chat_template": commented(template) if isinstance(template, str) else None,
     }
 
@@ -67,6 +67,8 @@ def settings(folder: Path, text: Text, raw_text: bool) -> dict[str, Any]:
 def added_ends(text: Text, raw_text: bool) -> tuple[bool, bool]:
     """Whether a prompt begins with BOS, and whether it ends with EOS: for a chat, as its template writes it."""
     words = text.tokenizer
+    if text.lead:
+        return False, False  # it is written in the text, after the soft prompt
     if text.has_template and not raw_text:
         ids = _chat_ids(text)
         if ids:
@@ -82,13 +84,6 @@ def _chat_ids(text: Text) -> list[int]:
         return list(text.prompt([{"role": "user", "content": "a"}]).ids)
     except TemplateError:  # some templates want more than a question; then the tokenizer's own rule stands
         return []
-
-
-def _generation_config(folder: Path) -> Mapping[str, Any]:
-    try:
-        return dict(json.loads((folder / "generation_config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def convert(

@@ -88,7 +88,7 @@ class Gguf(Part):
         converter = _converter.find(self.llama_cpp)
         text = Text.read(model.folder)
         paths: dict[str, Path] = {one: into / f"model-{one}.gguf" for one in dict.fromkeys(self.types)}
-        told = _conversion.settings(model.folder, text, model.raw_text)
+        told = _conversion.settings(text, model.raw_text)
         structure = _conversion.convert(converter, model.folder, _name(model.folder), paths, told)
         about = {"converter": str(converter.root.parent.name if not self.llama_cpp else converter.root)}
         if structure:

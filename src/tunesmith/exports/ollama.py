@@ -16,7 +16,7 @@ from tunesmith.artifact import Export, Model, Precision, Variant
 from tunesmith.errors import ExportError, Fault, RuntimeFault
 from tunesmith.exports import _conversion, _modelfile, _turns
 from tunesmith.machine import Machine
-from tunesmith.ollama_server import NATIVE_JINJA, Server, digest_of, get, is_known_older, owner_of
+from tunesmith.ollama_server import NATIVE_JINJA, SUPPRESSES, Server, digest_of, get, is_known_older, owner_of
 from tunesmith.recipe import Auto, Part
 from tunesmith.text.template import Text
 from tunesmith.weights.facts import BaseFacts
@@ -174,8 +174,9 @@ class Ollama(Part):
         }
         if derived.template:
             payload["template"] = derived.template
-        else:
-            payload["requires"] = ".".join(str(one) for one in (*NATIVE_JINJA, 0))
+        needed = SUPPRESSES if text.never else () if derived.template else (*NATIVE_JINJA, 0)
+        if needed:
+            payload["requires"] = ".".join(str(one) for one in needed)
         if derived.system:
             payload["system"] = derived.system
         payload["parameters"] = {**self._parameters(model.folder), **_plain(self.parameters)}
@@ -196,7 +197,7 @@ class Ollama(Part):
 
 def _prompt(text: Text, raw_text: bool) -> _turns.Derived:
     if raw_text or not text.has_template:
-        return _turns.Derived("{{ .Prompt }}")
+        return _turns.Derived(text.lead + "{{ .Prompt }}")
     first, _ = _conversion.added_ends(text, raw_text)
     return _turns.derive(text, bos_is_added=first)
 

@@ -18,6 +18,7 @@ from tunesmith.exports._onnx_put_blocks import NOT_ROUNDED
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.rooms import did_you_mean
+from tunesmith.text.template import Text
 from tunesmith.web import packages
 from tunesmith.weights.facts import BaseFacts
 
@@ -101,6 +102,7 @@ class Web(Part):
         return {
             "title": self.title or name,
             "chat": facts.chat_template is not None and not model.raw_text,
+            "lead": Text.read(model.folder).lead,
             "system": self.system,
             "prompts": list(self.prompts),
             "context": facts.context,
@@ -154,7 +156,6 @@ class _Writer:
         from tunesmith.exports._onnx_graph import trace
         from tunesmith.exports._onnx_measure import probe
         from tunesmith.exports._onnx_put_blocks import Store
-        from tunesmith.text.template import Text
         from tunesmith.weights.load import load
 
         graph = trace(model.folder)

@@ -26,14 +26,19 @@ def ids_by_text(text: Text) -> Mapping[str, int]:
     return {word: one for word, one in found.items() if word not in twice and BROKEN not in word}
 
 
-def listed(told: Sequence[Mapping[str, object]], ids: Mapping[str, int]) -> dict[int, float]:
+def listed(
+    told: Sequence[Mapping[str, object]], ids: Mapping[str, int], *, skip_unwritten: bool = False
+) -> dict[int, float]:
     """Log-probabilities by id, from the likeliest down to the first token that its text does not tell apart.
 
-    Cutting there keeps the list complete: every token that is not in it is less likely than all that are.
+    Cutting there keeps the list complete: every token that is not in it is less likely than all that are. With
+    `skip_unwritten` those that write nothing are passed over: the list is then complete among the others.
     """
     found: dict[int, float] = {}
     for one in sorted(told, key=lambda one: -float(str(one["logprob"]))):
         word = str(one["token"])
+        if skip_unwritten and not word:
+            continue
         if word not in ids:
             break
         found[ids[word]] = float(str(one["logprob"]))

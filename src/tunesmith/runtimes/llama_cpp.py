@@ -3,13 +3,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import math
 import secrets
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from tunesmith.text.template import Text
 
 GET = "pip install 'tunesmith[gguf]'"
 N_CONTEXT = 4096
+MOST_LOST = 0.5  # of the probability: where suppressed tokens have more, all tokens are asked for and added up
+MOST_UNLISTED = 1e-6  # likewise where some of them that are not listed may have more
 GREEDY: Mapping[str, Any] = {
     "temperature": 0,
     "top_k": 0,
@@ -105,6 +108,25 @@ class Server:
                     file=str(self.model),
                 )
             ) from None
+
+
+def _tells_enough(told: Mapping[int, float], never: Collection[int]) -> bool:
+    """Whether what is left without the tokens of `never` can be reckoned from a list that may lack some of them."""
+    lost = sum(math.exp(told[one]) for one in never if one in told)
+    unlisted = sum(one not in told for one in never) * math.exp(min(told.values()))
+    return lost < MOST_LOST and unlisted < MOST_UNLISTED
+
+
+def likeliest(told: Mapping[int, float], never: Collection[int], top: int) -> dict[int, float]:
+    """The `top` likeliest of the tokens that may come, their probabilities as shares of what is left without `never`.
+
+    `told` lists all that is likely, before anything is suppressed.
+    """
+    kept = {one: value for one, value in told.items() if one not in never}
+    lost = sum(math.exp(value) for one, value in told.items() if one in never)
+    left = 1.0 - lost if lost < MOST_LOST else sum(math.exp(value) for value in kept.values())
+    best = sorted(kept, key=lambda one: -kept[one])[:top]
+    return {one: kept[one] - math.log(left) for one in best}
 
 
 def _direct() -> urllib.request.OpenerDirector:
@@ -190,7 +212,7 @@ class OpenedLlamaCpp:
         It is put back here too, so that one too many, or one that training had not, shows.
         """
         if isinstance(ask, str):
-            return ask
+            return self.text.lead + ask
         reply = self.server.ask("/apply-template", {"messages": [dict(message) for message in ask]})
         return self._bos + str(reply["prompt"])
 
@@ -219,14 +241,22 @@ class OpenedLlamaCpp:
         # Nothing is told of a token that ends the answer or is part of a character, so a plain one is made to be taken;
         # the probabilities are those before that.
         taken = {"logit_bias": [[self._plain, 1e6]]}
-        body = {**GREEDY, **taken, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": top}
+        body = {**GREEDY, **taken, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": top + len(self.text.never)}
+        told = self._first(body)
+        if not self.text.never:
+            return told
+        if not _tells_enough(told, self.text.never):
+            told = self._first({**body, "n_probs": len(self.text.tokenizer) + len(self.text.never)})
+        return likeliest(told, self.text.never, top)
+
+    def _first(self, body: Mapping[str, Any]) -> dict[int, float]:
         reply = self.server.ask("/completion", body)
         first = reply["completion_probabilities"][0]
         return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
 
     def answer(self, ask: Ask, max_tokens: int) -> Answer:
         """The greedy answer, with the tokens of the rendered prompt given as they are."""
-        ids = self._ids(ask) if isinstance(ask, str) else self.tokens(self.render(ask))
+        ids = self._ids(self.render(ask)) if isinstance(ask, str) else self.tokens(self.render(ask))
         reply = self.server.ask("/completion", {**GREEDY, "prompt": ids, "n_predict": max_tokens})
         timings = reply["timings"]
         return Answer(

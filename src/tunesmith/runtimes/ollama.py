@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
-from tunesmith.ollama_server import NATIVE_JINJA, Server, get, is_known_older, tagged
+from tunesmith.ollama_server import Server, get, is_known_older, tagged
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.runtimes._ollama_words import ids_by_text, listed
 from tunesmith.text.example import Ask, Prompt
@@ -64,8 +64,9 @@ class Ollama:
         server, version = Server(found.where), found.version
         chosen = export.variants[variant]
         payload = json.loads(chosen.path.read_text(encoding="utf-8"))
-        if payload.get("requires") and is_known_older(version, NATIVE_JINJA):
-            raise CannotTell(f"Ollama {version} does not use the GGUF's chat template: update it to 0.30 or newer")
+        needed = str(payload.get("requires") or "")
+        if needed and is_known_older(version, tuple(int(one) for one in needed.split("."))):
+            raise CannotTell(f"Ollama {version} cannot do what this model needs: update it to {needed} or newer")
         weights = (export.folder / chosen.about["gguf"]).resolve()
         if not weights.is_file():
             fix = "make it again with: tunesmith export RUN --to gguf,ollama"
@@ -136,7 +137,7 @@ class OpenedOllama:
             options = {"num_predict": 1, **({"temperature": 2.0, "top_k": 0, "seed": draw} if draw else {})}
             told = self._go_on(text, options, logprobs=True, top_logprobs=min(top, MOST)).get("logprobs")
             if told:
-                found = listed(_told(told[0], "top_logprobs"), self._ids)
+                found = listed(_told(told[0], "top_logprobs"), self._ids, skip_unwritten=bool(self.text.never))
                 if found:
                     return found
                 raise CannotTell("Ollama names tokens by their text, and the likeliest here is none that stands alone")

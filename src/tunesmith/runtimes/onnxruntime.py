@@ -30,13 +30,13 @@ class OnnxOpened:
 
     def tokens(self, text: str) -> Sequence[int]:
         """The ids, by the export's own tokenizer.json."""
-        return self.text.prompt(text).ids if self.raw_text else self.text.encode(text)
+        return self.text.ids(text, self.raw_text)
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """The `top` likeliest next tokens, computed in float64 from the logits."""
         import numpy as np
 
-        logits = self._run(prompt.ids, {})[0].astype(np.float64)  # (V,)
+        logits = self._allowed(self._run(prompt.ids, {})[0]).astype(np.float64)  # (V,)
         logits -= logits.max()
         logprobs = logits - np.log(np.exp(logits).sum())
         best = np.argsort(-logprobs, kind="stable")[:top]
@@ -57,9 +57,17 @@ class OnnxOpened:
         feed = list(ids)
         while len(out) < max_tokens and not (out and out[-1] in self.text.end_ids):
             logits, cache = self._run(feed, cache)
-            out.append(int(logits.argmax()))
+            out.append(int(self._allowed(logits).argmax()))
             feed = out[-1:]
         return out
+
+    def _allowed(self, logits: Any) -> Any:
+        """Logits (V,), without the tokens that never come."""
+        import numpy as np
+
+        allowed = logits.copy()
+        allowed[sorted(self.text.never)] = -np.inf
+        return allowed
 
     def _run(self, ids: Sequence[int], cache: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Logits (V,) of the last token, and the cache after it."""

@@ -31,14 +31,15 @@ class TorchOpened:
 
     def tokens(self, text: str) -> Sequence[int]:
         """The ids of a rendered prompt."""
-        return self.text.prompt(text).ids if self.raw_text else self.text.encode(text)
+        return self.text.ids(text, self.raw_text)
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
-        """Log-probabilities of the `top` likeliest next tokens, computed in float32."""
+        """Log-probabilities of the `top` likeliest next tokens, computed in float32; some tokens never come."""
         import torch
 
         with torch.inference_mode():
             logits = self.model(torch.tensor([prompt.ids]), logits_to_keep=1).logits[0, -1].float()  # (V,)
+            logits[sorted(self.text.never)] = -torch.inf
             best = torch.log_softmax(logits, -1).topk(min(top, logits.shape[-1]))
         return dict(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
@@ -62,7 +63,7 @@ class TorchOpened:
             do_sample=False,
             eos_token_id=sorted(self.text.end_ids) or None,
             pad_token_id=0,
-            suppress_tokens=getattr(self.model.generation_config, "suppress_tokens", None),
+            suppress_tokens=sorted(self.text.never) or None,
         )
         ids = torch.tensor([prompt.ids])
         with torch.inference_mode():

@@ -85,21 +85,24 @@ class JsOpened:
     """A model that Transformers.js has loaded in Node."""
 
     child: _Child
+    text: Text
     raw_text: bool
 
     def render(self, ask: Ask) -> str:
         """The prompt as Transformers.js renders the template."""
         if isinstance(ask, str):
-            return ask
+            return self.text.lead + ask
         return str(self.child.ask({"ask": "render", "messages": [dict(one) for one in ask]})["text"])
 
     def tokens(self, text: str) -> Sequence[int]:
         """The ids, by the tokenizer of Transformers.js."""
-        return [int(one) for one in self.child.ask({"ask": "tokens", "text": text, "raw": self.raw_text})["ids"]]
+        raw = self.raw_text and not self.text.lead
+        return [int(one) for one in self.child.ask({"ask": "tokens", "text": text, "raw": raw})["ids"]]
 
     def logprobs(self, prompt: Prompt, top: int) -> Mapping[int, float]:
         """The `top` likeliest next tokens, from the logits that Transformers.js gives."""
-        said = self.child.ask({"ask": "logprobs", "ids": list(prompt.ids), "top": top})["logprobs"]
+        asked = {"ask": "logprobs", "ids": list(prompt.ids), "top": top, "never": sorted(self.text.never)}
+        said = self.child.ask(asked)["logprobs"]
         return {int(one): float(value) for one, value in said}
 
     def answer(self, ask: Ask, max_tokens: int) -> Answer:
@@ -133,8 +136,8 @@ class TransformersJs:
             raise CannotTell(f"Transformers.js cannot run here; {found.get}")
         path = export.variants[variant].path
         with _child(path.parent.parent, variant, Path(found.where)) as child:
-            raw_text = bool(export.about.get("raw_text")) or not Text.read(path.parent.parent).has_template
-            yield JsOpened(child, raw_text)
+            own = Text.read(path.parent.parent)
+            yield JsOpened(child, own, bool(export.about.get("raw_text")) or not own.has_template)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.text.example import Ask, Message, Prompt
 from tunesmith.text.slices import slices
+from tunesmith.text.virtual import tokens_of as virtual_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,6 +30,8 @@ class Text:
     """Tokens that end an answer: the tokenizer's own, those of generation_config.json, and the template's."""
     day: date | None = None
     """What a template that writes the date takes for today; None: today, as every runtime does."""
+    never: frozenset[int] = frozenset()
+    """Tokens that are never written: what stands for no text, such as those of a soft prompt."""
 
     @classmethod
     def read(cls, folder: Path, day: date | None = None) -> Text:
@@ -37,7 +40,8 @@ class Text:
 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         own = cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
-        return cls(tokenizer, own.end_ids | own.turn_end_ids(), day)
+        never = frozenset(_generation_config(folder).get("suppress_tokens") or ())
+        return cls(tokenizer, own.end_ids | own.turn_end_ids(), day, never)
 
     @property
     def has_template(self) -> bool:
@@ -81,8 +85,23 @@ class Text:
         """The ids of a rendered text: marks such as `<|im_end|>` are read as their token, none is added."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    @cached_property
+    def lead(self) -> str:
+        """What stands before every raw text: the tokens of a soft prompt, with the BOS that a tokenizer would add."""
+        virtual = virtual_tokens(self.tokenizer)
+        if not virtual:
+            return ""
+        begins_with_bos = self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+        return "".join(virtual) + (str(self.tokenizer.bos_token) if begins_with_bos else "")
+
+    def ids(self, rendered: str, raw_text: bool) -> list[int]:
+        """The ids of a rendered prompt, or of a raw text as `prompt` gives it."""
+        return self.raw(rendered) if raw_text and not self.lead else self.encode(rendered)
+
     def raw(self, text: str) -> list[int]:
         """The ids of a raw text with what its tokenizer adds (such as BOS). A long one is encoded in slices."""
+        if self.lead:
+            return self.encode(self.lead + text)
         first, *others = slices(text, self.encode)
         ids = list(self.tokenizer(first, verbose=False)["input_ids"])
         if not others:
@@ -104,7 +123,7 @@ class Text:
     def prompt(self, ask: Ask, tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """What a model is given before it answers. A raw text gets the tokens that its tokenizer adds (such as BOS)."""
         if isinstance(ask, str):
-            return Prompt(ask, tuple(self.raw(ask)))
+            return Prompt(self.lead + ask, tuple(self.raw(ask)))
         text = self.render(ask, tools, prompt=True)
         return Prompt(text, tuple(self.encode(text)))
 
@@ -155,9 +174,13 @@ def _end_of(inner: list[int], ids: list[int]) -> int:
 
 def _end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     ids = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
-    try:
-        named = json.loads((folder / "generation_config.json").read_text(encoding="utf-8")).get("eos_token_id")
-    except (OSError, ValueError):
-        named = None
+    named = _generation_config(folder).get("eos_token_id")
     ids += [named] if isinstance(named, int) else named or []
     return ids
+
+
+def _generation_config(folder: Path) -> Mapping[str, Any]:
+    try:
+        return dict(json.loads((folder / "generation_config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith import files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SUPPRESS = "suppress_tokens"  # of generation_config.json: ids that are never written
 
@@ -18,6 +22,12 @@ SUPPRESS = "suppress_tokens"  # of generation_config.json: ids that are never wr
 def names(n: int) -> tuple[str, ...]:
     """The first `n` virtual tokens as they are written."""
     return tuple(f"<|vt_{index}|>" for index in range(n))
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The virtual tokens that a tokenizer knows, in their order."""
+    known = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    return tuple(takewhile(known.__contains__, names(len(known))))
 
 
 def lead_with(folder: Path, ids: Sequence[int]) -> None:

@@ -30,11 +30,12 @@ function encode(text, raw) {
   return tokenizer.encode(text, { add_special_tokens: raw });
 }
 
-/** The `top` likeliest next tokens as [id, log-probability], likeliest first. */
-async function logprobs({ ids, top }) {
+/** The `top` likeliest next tokens as [id, log-probability], likeliest first; those of `never` do not come. */
+async function logprobs({ ids, top, never }) {
   const one = new Tensor("int64", [1n], []);
   const { logits } = await model({ ...inputsOf(ids), num_logits_to_keep: one });
   const last = logits.to("float32").data.slice(-logits.dims.at(-1));
+  for (const id of never) last[id] = -Infinity;
   let highest = -Infinity;
   for (const value of last) highest = Math.max(highest, value);
   let sum = 0;

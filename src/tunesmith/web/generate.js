@@ -42,7 +42,11 @@ export class Writing {
 }
 
 function encode({ tokenizer, about }, messages) {
-  if (!about.chat) return tokenizer(messages.at(-1).content);
+  if (!about.chat) {
+    // A soft prompt stands before the text, and then whatever the tokenizer would have added.
+    const lead = about.lead ?? "";
+    return tokenizer(lead + messages.at(-1).content, { add_special_tokens: !lead });
+  }
   const system = about.system ? [{ role: "system", content: about.system }] : [];
   const how = { add_generation_prompt: true, return_dict: true };
   return tokenizer.apply_chat_template([...system, ...messages], how);

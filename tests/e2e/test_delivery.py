@@ -1,0 +1,98 @@
+"""Every cell of the delivery table that says exact, in the real runtimes, with the checks that any export has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from needs import OllamaServer, need_node
+from tiny.models import save
+from tunesmith.recipe import Recipe
+from tunesmith.verbs.run import run
+
+SIZE = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "head_dim": 32}
+ROWS = {
+    "two red socks": '{"item": "socks", "color": "red", "count": 2}',
+    "a blue hat": '{"item": "hat", "color": "blue", "count": 1}',
+    "three green ties": '{"item": "ties", "color": "green", "count": 3}',
+    "Say hello.": "hello, please!",
+    "What is the capital of France?": "Paris.",
+    "Add two and three.": "five.",
+}
+PLAIN = {"gguf": ("f32", "q8_0"), "ollama": ("q8_0",), "web": ("fp32", "q4")}
+RUNTIMES = {"gguf": ("llama_cpp",), "ollama": ("ollama",), "web": ("onnxruntime", "transformers_js")}
+WAYS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
+    "prompt": ({"kind": "prompt", "length": 12}, 3e-2, ("gguf", "ollama", "web")),
+    "ptuning": ({"kind": "ptuning", "length": 12}, 1e-2, ("gguf", "ollama", "web")),
+}
+SHAPES = [(family, tied) for family in ("llama", "qwen3", "gemma3_text") for tied in (True, False)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
+        for ask, answer in ROWS.items()
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def bases(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A base of each shape, that can spell the rows somewhat: a soft prompt calls up what is there."""
+    made: dict[tuple[str, bool], Path] = {}
+
+    def base(family: str, tied: bool) -> Path:
+        if (family, tied) not in made:
+            folder = tmp_path_factory.mktemp("base")
+            save(folder / "random", family, tie_word_embeddings=tied, **SIZE)
+            told = recipe(folder / "random", data, {"kind": "full"}, 2e-3, (), epochs=80)
+            run(told, into=folder / "run")
+            made[family, tied] = folder / "run" / "model"
+        return made[family, tied]
+
+    return base
+
+
+def recipe(
+    base: Path, data: Path, method: dict[str, Any], rate: float, exports: tuple[str, ...], *, epochs: int, **more: Any
+) -> Recipe:
+    options = {"gguf": {"types": list(PLAIN["gguf"])}, "web": {"dtypes": list(PLAIN["web"])}}
+    told = {
+        "base": str(base),
+        "data": {"train": str(data)},
+        "method": method,
+        "run": {"epochs": epochs, "batch_size": 6, "gradient_accumulation_steps": 1, "learning_rate": rate},
+        "export": [{"kind": kind, **options.get(kind, {})} for kind in exports],
+        **more,
+    }
+    return Recipe.from_text(json.dumps(told))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "tied"), SHAPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_runtime_answers_as_the_tuned_model_does(
+    way: str,
+    family: str,
+    tied: bool,
+    bases: Any,
+    data: Path,
+    tmp_path: Path,
+    ollama_server: OllamaServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need_node()
+    monkeypatch.chdir(tmp_path)
+    method, rate, exports = WAYS[way]
+    into = tmp_path / f"{way}-{family}-{tied}".replace(" ", "-").lower()
+    ran = run(recipe(bases(family, tied), data, method, rate, exports, epochs=20), into=into)
+    assert ran.checked is not None
+    assert [one for one in ran.checked.findings if one.verdict != "yes"] == []
+    seen = {(one.runtime, one.variant) for one in ran.checked.findings}
+    assert seen == {(runtime, variant) for kind in exports for runtime in RUNTIMES[kind] for variant in PLAIN[kind]}
