@@ -39,10 +39,12 @@ def _paint(found: "dict[str, tuple[Member, ...]]", to: "Console") -> None:
         to.print(Text.assemble((room, "bold"), f"  {QUESTIONS[room]}"))
         table = Table.grid(padding=(0, 2))
         for member in members:
-            options = ", ".join(option.name for option in member.options)
             said = Text(member.summary)
-            table.add_row(
-                "", Text(member.name, "cyan"), said if not options else said.append(f"\noptions: {options}", "dim")
-            )
+            options = ", ".join(option.name for option in member.options)
+            reaches = ", ".join(name for name, one in member.delivers.items() if one.kind == "exact")
+            for word, names in (("options", options), ("reaches", reaches)):
+                if names:
+                    said.append(f"\n{word}: {names}", "dim")
+            table.add_row("", Text(member.name, "cyan"), said)
         to.print(table)
         to.print()

@@ -3,8 +3,12 @@ from typing import TYPE_CHECKING
 from tunesmith.cli.out import Out
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Mapping
 
+    from rich.console import Console
+    from rich.table import Table
+
+    from tunesmith.methods._contract import Delivery
     from tunesmith.verbs.members import Member
 
 
@@ -42,6 +46,20 @@ def show(name: str, /) -> Out:
     return Out(tree, lambda to: _paint(found, to))
 
 
+def reached(delivers: "Mapping[str, Delivery]") -> "Table":
+    """Where a method's result can go, a row for each export."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("reaches", "", "how"):
+        table.add_column(head)
+    for name, one in delivers.items():
+        instead = f"; instead: {one.instead}" if one.instead else ""
+        table.add_row(name, Text(one.kind, "green" if one.kind == "exact" else "yellow"), one.how + instead)
+    return table
+
+
 def _paint(found: "tuple[Member, ...]", to: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
@@ -49,6 +67,9 @@ def _paint(found: "tuple[Member, ...]", to: "Console") -> None:
     for member in found:
         to.print(Text.assemble((f"{member.room}/{member.name}", "bold")))
         to.print(member.text or member.summary)
+        if member.delivers:
+            to.print()
+            to.print(reached(member.delivers))
         if not member.options:
             to.print()
             continue

@@ -4,11 +4,12 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, get_args, get_origin
 
 from tunesmith import rooms
 from tunesmith.errors import Fault, RecipeError
+from tunesmith.methods._contract import Delivery
 from tunesmith.recipe import Part
 
 QUESTIONS: Mapping[str, str] = {
@@ -41,10 +42,14 @@ class Member:
     summary: str
     text: str
     options: tuple[Option, ...]
+    delivers: Mapping[str, Delivery] = field(default_factory=dict)
+    """Of a method: where its results can go with most bases, and with its own defaults; `plan` says it of one base."""
 
     def as_json(self) -> dict[str, Any]:
         """The form of `list --json`."""
-        return {"name": self.name, "summary": self.summary, "options": [asdict(one) for one in self.options]}
+        tree = {"name": self.name, "summary": self.summary, "options": [asdict(one) for one in self.options]}
+        delivers = {name: asdict(one) for name, one in self.delivers.items()}
+        return {**tree, "delivers": delivers} if delivers else tree
 
 
 def list_members(room: str | None = None) -> dict[str, tuple[Member, ...]]:
@@ -80,17 +85,18 @@ def _member(room: str, name: str) -> Member:
     doc = inspect.cleandoc(found.__doc__ or "")
     summary, _, _ = doc.partition("\n\n")
     summary = getattr(found, "asks", None) or " ".join(summary.split())
-    return Member(room, name, summary, doc, _options(found))
+    delivers = found().delivers(None) if room == "methods" else {}
+    return Member(room, name, summary, doc, _options(found), delivers)
 
 
 def _options(found: Any) -> tuple[Option, ...]:
     if not (isinstance(found, type) and issubclass(found, Part)):
         return ()
     options = []
-    for name, field in found.model_fields.items():
-        default = "needed" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+    for name, told in found.model_fields.items():
+        default = "needed" if told.is_required() else _shown(told.get_default(call_default_factory=True))
         options.append(
-            Option(name, _type(field.annotation, field.metadata), default, " ".join((field.description or "").split()))
+            Option(name, _type(told.annotation, told.metadata), default, " ".join((told.description or "").split()))
         )
     return tuple(options)
 
