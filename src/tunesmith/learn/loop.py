@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tunesmith.errors import Fault, LearnError
 from tunesmith.learn import log, optimizer, resume
 from tunesmith.learn.attention import attending_per_document
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
-from tunesmith.learn.loss import DocumentLoss, inner, recompute_activations
+from tunesmith.learn.loss import DocumentLoss, autocast, inner, recompute_activations
 from tunesmith.learn.settings import Settings
 from tunesmith.learn.stop import asked_to_stop, interrupted
 from tunesmith.text.example import Tokens
@@ -80,7 +80,9 @@ def learn(
     model.to(accelerator.device).train()
     if settings.recompute:
         recompute_activations(model)
-    with _products(settings), attending_per_document(inner(model)) as together:
+    with _products(settings), ExitStack() as stack:
+        with autocast(accelerator.device, settings.torch_dtype):  # frozen weights may be of another type than others
+            together = stack.enter_context(attending_per_document(inner(model)))
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
         plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together)

@@ -160,11 +160,14 @@ def inner(model: nn.Module) -> PreTrainedModel:
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Keep only what enters each layer, and compute the rest again in the backward pass."""
+    """Keep only what enters each layer that goes backward, and compute the rest again in the backward pass."""
     found = inner(model)
     # transformers 5.17 has the older name alone. Remove when 5.23 is the oldest that is supported.
     switch = getattr(found, "activation_checkpointing_enable", None) or found.gradient_checkpointing_enable
     switch({"use_reentrant": False})
+    # It makes the embedding's output ask for a gradient, which only its other way of checkpointing has need of, and
+    # with which the backward pass would go through all that is frozen.
+    found.disable_input_require_grads()
 
 
 def _head(model: PreTrainedModel) -> Tensor:
