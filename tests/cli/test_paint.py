@@ -61,12 +61,29 @@ def test_the_plan_shows_sums_reasons_and_refusals() -> None:
         ],
         "refusals": [{"code": "plan/x", "what": "no way", "at": "r.yaml, line 3", "fix": "choose another"}],
         "delivers": {"gguf": {"kind": "exact", "how": "merged"}},
+        "moves": {"layers 22-29": 28_320_768, "*.[01].*.v_proj.*": 221_184},
+        "parameters": 134_515_008,
     }
     lines = [" ".join(line.split()) for line in painted(lambda to: plan.paint(tree, to)).splitlines()]
     assert {"steps 1,200", "tokens 1,090,000", "time 6.5 min measured", "memory 1.25 GB", "disk 23.9 MB"} <= set(lines)
     assert "dtype float32 so" in lines
     assert "reaches gguf exact merged" in lines
+    at = lines.index("moves 28,541,952 21.2% of the base's 134,515,008 weights")
+    assert lines[at + 1 : at + 3] == ["layers 22-29 28,320,768", "*.[01].*.v_proj.* 221,184"]
     assert lines[-3:] == ["refused[plan/x]: no way", "at r.yaml, line 3", "fix choose another"]
+
+
+@pytest.mark.parametrize(
+    ("n_moves", "said"), [(134_515_008, "100%"), (4_884_480, "3.63%"), (11_520, "0.00856%"), (163, "0.000121%")]
+)
+def test_the_share_that_moves_is_said_for_many_and_for_few(n_moves: int, said: str) -> None:
+    first, *parts = plan.moves({"moves": {"some": n_moves}, "parameters": 134_515_008})
+    assert first == ("moves", f"{n_moves:,}", f"{said} of the base's 134,515,008 weights")
+    assert parts == [("  some", f"{n_moves:,}", "")]
+
+
+def test_where_nothing_is_known_to_move_nothing_is_said_of_it() -> None:
+    assert plan.moves({"moves": {}, "parameters": None}) == []
 
 
 def test_exports_are_listed_a_variant_a_line() -> None:

@@ -120,10 +120,14 @@ def test_each_value_that_was_chosen_has_a_reason(base: Path, data: Path, tmp_pat
 
 def test_the_json_has_the_promised_keys(base: Path, data: Path, tmp_path: Path) -> None:
     tree = json.loads(json.dumps(plan(recipe(base, data), into=tmp_path / "run").as_json()))
-    promised = {"steps", "tokens", "seconds", "memory_bytes", "disk_bytes", "values", "refusals", "delivers", "moves"}
+    promised = {"steps", "tokens", "seconds", "memory_bytes", "disk_bytes", "values", "refusals", "delivers"} | {
+        "moves",
+        "parameters",
+    }
     assert set(tree) >= promised
     assert set(tree["values"][0]) == {"name", "value", "why"}
     assert tree["delivers"]["gguf"] == {"kind": "exact", "how": "merged in float32 and cast once", "instead": ""}
+    assert tree["parameters"] == BaseFacts.read(base).n_parameters
     assert sum(tree["moves"].values()) == recipe(base, data).method.trainable(BaseFacts.read(base))
 
 

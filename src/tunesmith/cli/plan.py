@@ -57,8 +57,8 @@ def paint(tree: dict[str, Any], to: "Console") -> None:
         if chosen["name"] in tree:
             continue
         table.add_row(chosen["name"], _short(chosen["value"]), Text(str(chosen["why"]), "dim"))
-    for part, count in tree.get("moves", {}).items():
-        table.add_row(f"moves {part}", f"{count:,}", Text("weights", "dim"))
+    for name, value, why in moves(tree):
+        table.add_row(Text(name), value, Text(why, "dim"))
     for name, delivery in tree.get("delivers", {}).items():
         style = "green" if delivery["kind"] == "exact" else "yellow"
         table.add_row(f"reaches {name}", Text(delivery["kind"], style), Text(delivery["how"], "dim"))
@@ -84,6 +84,16 @@ def sums(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
         if tree.get(key) is not None:
             found.append((key, name, word(tree[key])))
     return found
+
+
+def moves(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Weights that will move: the sum beside the base's, and of what it is made up. Name, value and why, in words."""
+    parts: dict[str, int] = tree.get("moves", {})
+    if not parts:
+        return []
+    total, base = sum(parts.values()), tree["parameters"]
+    first = ("moves", f"{total:,}", f"{100 * total / base:.3g}% of the base's {base:,} weights")
+    return [first, *((f"  {part}", f"{count:,}", "") for part, count in parts.items())]
 
 
 def _short(value: Any) -> str:

@@ -58,6 +58,7 @@ class Plan:
             "refusals": [fault.as_json() for fault in self.refusals],
             "delivers": {name: asdict(delivery) for name, delivery in self.delivers.items()},
             "moves": dict(self.moves),
+            "parameters": self.ready.facts.n_parameters if self.ready.facts and self.moves else None,
             "folder": str(self.folder),
             "day": self.ready.day.isoformat(),
             "settings": asdict(settings) if settings else None,
