@@ -96,3 +96,27 @@ def test_every_runtime_answers_as_the_tuned_model_does(
     assert [one for one in ran.checked.findings if one.verdict != "yes"] == []
     seen = {(one.runtime, one.variant) for one in ran.checked.findings}
     assert seen == {(runtime, variant) for kind in exports for runtime in RUNTIMES[kind] for variant in PLAIN[kind]}
+
+
+@pytest.mark.slow
+def test_a_text_is_gone_on_with_after_the_soft_prompt_in_every_runtime(
+    tmp_path: Path, ollama_server: OllamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_node()
+    monkeypatch.chdir(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog 0123456789. " * 40)
+    way, rate, exports = WAYS["prompt"]
+    random = save(tmp_path / "random", **SIZE)
+    run(recipe(random, text, {"kind": "full"}, 2e-3, (), epochs=60, objective="uft"), into=tmp_path / "base")
+    base, kinds = tmp_path / "base/model", (*exports, "safetensors")
+    told = recipe(base, text, way, rate, kinds, epochs=8, objective="uft")
+    ran = run(told, into=tmp_path / "prompt-on-text")
+    assert ran.checked is not None
+    assert [one for one in ran.checked.findings if one.verdict == "no"] == []
+    asked = {(one.runtime, one.check) for one in ran.checked.findings if one.verdict == "yes"}
+    checks = ("same_prompt", "same_tokens", "same_probabilities", "same_answer")
+    runtimes = ("llama_cpp", "ollama", "onnxruntime", "transformers_js", "torch")
+    assert asked >= {(runtime, check) for runtime in runtimes for check in checks}
+    readme = (tmp_path / "prompt-on-text/exports/safetensors/README.md").read_text()
+    assert "tokenizer('<|vt_0|><|vt_1|>" in readme

@@ -58,9 +58,9 @@ class Safetensors(Part):
         if self.dtype != "as_saved":
             _cast(into, self.dtype)
         precision = _precision(into)
-        files.write_text(
-            into / "README.md", _readme(into, Text.read(into).has_template and not model.raw_text, precision)
-        )
+        text = Text.read(into)
+        chat = text.has_template and not model.raw_text
+        files.write_text(into / "README.md", _readme(chat, text.lead, precision))
         note = "weights as they were saved" if self.dtype == "as_saved" else f"weights cast once to {self.dtype}"
         variant = Variant(precision, into, files.size_bytes(into), precision, "exact", {"note": note})
         return Export(self.kind, into, {precision: variant}, {"raw_text": model.raw_text})
@@ -125,11 +125,15 @@ def _precision(folder: Path) -> Precision:
     return next((names[one] for one in ("F32", "BF16", "F16") if one in seen), "float32")
 
 
-def _readme(folder: Path, chat: bool, precision: str) -> str:
+def _readme(chat: bool, lead: str, precision: str) -> str:
+    """`lead` has to stand before a raw text: the tokens of a soft prompt, which a chat template writes itself."""
+    raw = f'tokenizer({lead + "Once"!r}, add_special_tokens=False, return_tensors="pt")'
     ask = (
         'ids = tokenizer.apply_chat_template([{"role": "user", "content": "hello"}], add_generation_prompt=True, '
         'return_tensors="pt", return_dict=True)'
         if chat
+        else f"ids = {raw}"
+        if lead
         else 'ids = tokenizer("Once", return_tensors="pt")'
     )
     kind = "answers a chat" if chat else "goes on with a text"
