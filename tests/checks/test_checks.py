@@ -281,3 +281,32 @@ def test_the_words_of_a_safetensors_export_are_its_own(case: Case, tmp_path: Pat
     variant = dataclasses.replace(case.variant, path=copy)
     with Torch().open(Export("safetensors", copy, {"float32": variant}), "float32", case.text) as opened:
         assert SamePrompt().look(dataclasses.replace(case, other=opened)).verdict == "no"
+
+
+class Unsuppressed:
+    """What Ollama tells: probabilities before tokens are suppressed, and none of what writes nothing."""
+
+    def __init__(self, opened: TorchOpened, off_by: float = 0.0) -> None:
+        self.opened, self.off_by = opened, off_by
+
+    def logprobs(self, prompt: Any, top: int) -> dict[int, float]:
+        whole = dataclasses.replace(self.opened.text, never=frozenset())
+        told = dataclasses.replace(self.opened, text=whole).logprobs(prompt, top)
+        unwritten = self.opened.text.never | set(self.opened.text.tokenizer.all_special_ids)
+        kept = {one: value for one, value in told.items() if one not in unwritten}
+        first = next(iter(kept))
+        return {**kept, first: kept[first] - self.off_by}
+
+
+@pytest.mark.parametrize(("off_by", "verdict"), [(0.0, "yes"), (0.5, "no")])
+def test_probabilities_before_suppression_are_compared_by_their_ratios(case: Case, off_by: float, verdict: str) -> None:
+    """The likeliest token is said never to come, so that all others have other probabilities than before."""
+    prompt = case.text.prompt(ASKS[0])
+    likeliest = next(iter(case.reference.logprobs(prompt, 1)))
+    text = dataclasses.replace(case.text, never=frozenset([likeliest]))
+    reference = dataclasses.replace(case.reference, text=text)
+    assert likeliest not in reference.logprobs(prompt, 10)
+    assert sum(math.exp(value) for value in reference.logprobs(prompt, 1000).values()) == pytest.approx(1)
+    other: Any = Unsuppressed(reference, off_by)
+    led = dataclasses.replace(case, text=text, reference=reference, other=other, takes_ids=False)
+    assert SameProbabilities().look(led).verdict == verdict

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from tiny.learnt import save_learnt
 from tiny.models import save
 from tunesmith.artifact import Export, Model, Variant
 from tunesmith.errors import RuntimeFault
 from tunesmith.exports.gguf import Gguf
-from tunesmith.runtimes.llama_cpp import LlamaCpp, serving
+from tunesmith.runtimes.llama_cpp import LlamaCpp, likeliest, serving
+from tunesmith.runtimes.torch import open_folder
 from tunesmith.text.example import Prompt
 from tunesmith.text.template import Text
 
@@ -137,3 +140,29 @@ def test_present_says_the_version() -> None:
     found = LlamaCpp().present()
     assert found.here
     assert found.version[:2] == "20"
+
+
+def test_tokens_that_never_come_leave_their_share_to_the_others() -> None:
+    told = {1: math.log(0.4), 2: math.log(0.3), 3: math.log(0.2), 4: math.log(0.1)}
+    assert likeliest(told, {1}, 2) == pytest.approx({2: math.log(0.3 / 0.6), 3: math.log(0.2 / 0.6)})
+    assert likeliest(told, {1, 2}, 9) == pytest.approx({3: math.log(2 / 3), 4: math.log(1 / 3)})
+
+
+@pytest.mark.parametrize("n_never", [1, 40])
+def test_probabilities_without_tokens_that_never_come_are_torchs(n_never: int, tmp_path: Path) -> None:
+    """The likeliest tokens of all are suppressed: most of the probability is theirs."""
+    folder = save_learnt(tmp_path / "model")
+    prompt = Text.read(folder).prompt([{"role": "user", "content": "Say hello."}])
+    with open_folder(folder) as model:
+        never = list(model.logprobs(prompt, n_never))
+    tree = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**tree, "suppress_tokens": never}))
+    text = Text.read(folder)
+    (tmp_path / "gguf").mkdir()
+    export = Gguf(types=("f32",)).write(Model.of(folder), {}, tmp_path / "gguf")
+    with open_folder(folder, text) as model, LlamaCpp().open(export, "f32", text) as opened:
+        wanted, seen = model.logprobs(prompt, 10), opened.logprobs(prompt, 20)
+        assert model.answer(ASK, 5).text == opened.answer(ASK, 5).text
+    assert not set(never) & set(seen)
+    assert len(seen) == 20
+    assert {one: seen[one] for one in wanted} == pytest.approx(wanted, abs=1e-3)

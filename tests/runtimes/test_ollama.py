@@ -166,6 +166,7 @@ def test_tokens_are_known_by_their_text_only_where_it_is_theirs_alone(text: Text
         {"token": "a", "logprob": -2},
     ]
     assert listed(told, ids) == {the: -0.1, ids["!"]: -0.5}
+    assert listed(told, ids, skip_unwritten=True) == {the: -0.1, ids["!"]: -0.5, ids["a"]: -2}
 
 
 @pytest.mark.slow

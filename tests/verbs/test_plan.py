@@ -204,9 +204,26 @@ def test_what_the_method_cannot_deliver_is_refused_before_training(
     from tunesmith.methods._contract import Delivery
     from tunesmith.methods.lora import Lora
 
-    monkeypatch.setattr(Lora, "delivers", lambda self, base: {"safetensors": Delivery("refused", "it cannot be")})
+    refused = Delivery("refused", "it cannot be", instead="prompt")
+    monkeypatch.setattr(Lora, "delivers", lambda self, base: {"safetensors": refused})
     planned = plan(recipe(base, data, export=["safetensors"]), into=tmp_path / "run")
-    assert "plan/no-way-there" in codes(planned)
+    (fault,) = [one for one in planned.refusals if one.code == "plan/no-way-there"]
+    assert fault.what == "lora cannot become safetensors: it cannot be"
+    assert fault.fix == "set method: prompt, or leave safetensors out of export"
+
+
+def test_a_soft_prompt_stands_before_every_row_and_counts_as_its_tokens(base: Path, data: Path, tmp_path: Path) -> None:
+    plain = plan(recipe(base, data), into=tmp_path / "run").ready
+    led = plan(recipe(base, data, method={"kind": "prompt", "length": 9}), into=tmp_path / "run").ready
+    ids = led.method.lead(BaseFacts.read(base))
+    assert [row.ids for row in led.rows] == [(*ids, *row.ids) for row in plain.rows]
+    assert [learnt for _, learnt in led.lengths] == [learnt for _, learnt in plain.lengths]
+    assert [length for length, _ in led.lengths] == [length + 9 for length, _ in plain.lengths]
+
+
+def test_a_soft_prompt_that_leaves_no_room_for_a_row_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    planned = plan(recipe(base, data, method={"kind": "prompt", "length": 512}), into=tmp_path / "run")
+    assert codes(planned) == ["plan/no-room"]
 
 
 def test_a_fraction_is_held_out(base: Path, data: Path, tmp_path: Path) -> None:
