@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from tunesmith.artifact import Run as Run
     from tunesmith.errors import Fault as Fault
     from tunesmith.errors import TunesmithError as TunesmithError
+    from tunesmith.methods.adapter import Adapter as Adapter
+    from tunesmith.methods.freeze import Freeze as Freeze
     from tunesmith.methods.full import Full as Full
     from tunesmith.methods.lora import Lora as Lora
+    from tunesmith.methods.prefix import Prefix as Prefix
+    from tunesmith.methods.prompt import Prompt as Prompt
+    from tunesmith.methods.ptuning import Ptuning as Ptuning
+    from tunesmith.methods.qlora import Qlora as Qlora
     from tunesmith.objectives.sft import Sft as Sft
     from tunesmith.objectives.uft import Uft as Uft
     from tunesmith.recipe import Data as Data
@@ -35,13 +41,19 @@ if TYPE_CHECKING:
     from tunesmith.verbs.tune import tune as tune
 
 _HOME = {
+    "Adapter": "methods.adapter",
     "Data": "recipe",
     "Export": "artifact",
     "Fault": "errors",
+    "Freeze": "methods.freeze",
     "Full": "methods.full",
     "Lora": "methods.lora",
     "Model": "artifact",
     "Options": "recipe",
+    "Prefix": "methods.prefix",
+    "Prompt": "methods.prompt",
+    "Ptuning": "methods.ptuning",
+    "Qlora": "methods.qlora",
     "Recipe": "recipe",
     "Run": "artifact",
     "Sft": "objectives.sft",

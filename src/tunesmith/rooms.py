@@ -29,9 +29,13 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     },
     "methods": {
         "full": "tunesmith.methods.full:Full",
+        "freeze": "tunesmith.methods.freeze:Freeze",
         "lora": "tunesmith.methods.lora:Lora",
+        "qlora": "tunesmith.methods.qlora:Qlora",
+        "adapter": "tunesmith.methods.adapter:Adapter",
         "prompt": "tunesmith.methods.prompt:Prompt",
         "ptuning": "tunesmith.methods.ptuning:Ptuning",
+        "prefix": "tunesmith.methods.prefix:Prefix",
     },
     "exports": {
         "safetensors": "tunesmith.exports.safetensors:Safetensors",
