@@ -42,12 +42,14 @@ def folder_of(model: str) -> Path:
 def answers(folder: Path, asks: Sequence[list[dict[str, str]]], max_tokens: int) -> list[str]:
     """The greedy answers, in the order of the asks; those of about one length are asked at once."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from tunesmith.weights.load import load
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    model: Any = load(folder).to(device)  # type: ignore[arg-type]
     texts = [tokenizer.apply_chat_template(ask, tokenize=False, add_generation_prompt=True) for ask in asks]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     said = [""] * len(texts)
