@@ -2,7 +2,7 @@
 
 Each way tunes in a process of its own with the method's defaults, over the same rows in the same order, and then
 answers the test rows greedily. What was measured is kept in `results/methods.json`, a way at a time:
-`--only "lora;prompt"` does some of them, and what is there stays. `--table` writes docs/methods/compared.md from that file.
+`--only "lora;prompt"` does some of them, and what is there stays. `--table` writes docs/methods/compared.md from it.
 """
 
 from __future__ import annotations
