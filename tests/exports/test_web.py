@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -101,6 +102,19 @@ def test_the_measured_distance_is_the_one_a_second_measurement_finds(learnt_mode
     seen = again.measure(session(web.variants["q4"].path))
     assert seen["kl"] == pytest.approx(web.variants["q4"].about["kl"], abs=1e-5)
     assert again.measure(session(web.variants["fp32"].path))["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_tokens_that_never_come_have_no_part_in_the_distance(learnt_model: Path, web: Export) -> None:
+    from tunesmith.exports._onnx_measure import probe, session
+    from tunesmith.weights.load import load
+
+    text = Text.read(learnt_model)
+    likeliest = text.encode("P")[0]
+    model, never = load(learnt_model), frozenset([likeliest, *text.encode("h")])
+    told = probe(model, dataclasses.replace(text, never=never), raw_text=False)
+    assert {one.shape[-1] for one in told.reference} == {model.config.vocab_size - len(never)}
+    assert not any(never & set(sample.ids[-sample.n_answer :]) for sample in told.samples)
+    assert told.measure(session(web.variants["fp32"].path))["kl"] == pytest.approx(0, abs=1e-6)
 
 
 def graph_of(export: Export, variant: str) -> Any:

@@ -59,11 +59,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the model itself says: `reference` holds its log-probabilities (n_answer, V) for each sample."""
+    """What the model itself says: `reference` holds its log-probabilities (n_answer, V) for each sample.
+
+    Tokens that are never written (`never`) have no place among the V.
+    """
 
     samples: Sequence[Sample]
     reference: Sequence[np.ndarray[Any, Any]]
     importance: Mapping[str, torch.Tensor]
+    never: Sequence[int] = ()
 
     def measure(self, session: Any) -> dict[str, float]:
         """Mean KL in nats, infinite where it is none, and the share of places whose likeliest token is the model's."""
@@ -71,7 +75,8 @@ class Probe:
 
         divergence, agree = [], []
         for sample, wanted in zip(self.samples, self.reference, strict=True):
-            seen = log_softmax(run(session, sample.ids, keep=sample.n_answer + 1)["logits"][0, :-1])
+            logits = run(session, sample.ids, keep=sample.n_answer + 1)["logits"][0, :-1]
+            seen = log_softmax(np.delete(logits, self.never, axis=-1))
             divergence.append((np.exp(wanted) * (wanted - seen)).sum(-1))
             agree.append(wanted.argmax(-1) == seen.argmax(-1))
         kl = float(np.concatenate(divergence).mean())
@@ -92,9 +97,9 @@ def finite(kl: float, dtype: str) -> None:
 
 def probe(model: PreTrainedModel, text: Text, raw_text: bool) -> Probe:
     """The model's own answers to built-in prompts, its probabilities there, and how much it uses each column."""
-    samples = _samples(model, text, raw_text)
+    samples, never = _samples(model, text, raw_text), sorted(text.never)
     importance = _importance(model, samples[::2])
-    return Probe(samples[1::2], [_logprobs(model, sample) for sample in samples[1::2]], importance)
+    return Probe(samples[1::2], [_logprobs(model, one, never) for one in samples[1::2]], importance, never)
 
 
 def _samples(model: PreTrainedModel, text: Text, raw_text: bool) -> list[Sample]:
@@ -108,7 +113,11 @@ def _samples(model: PreTrainedModel, text: Text, raw_text: bool) -> list[Sample]
     ids = torch.tensor([(0,) * (width - len(one)) + one for one in prompts])
     mask = torch.tensor([(0,) * (width - len(one)) + (1,) * len(one) for one in prompts])
     plain = GenerationConfig(
-        max_new_tokens=ANSWER_TOKENS, do_sample=False, eos_token_id=sorted(text.end_ids) or None, pad_token_id=0
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        eos_token_id=sorted(text.end_ids) or None,
+        pad_token_id=0,
+        suppress_tokens=sorted(text.never) or None,
     )
     with torch.inference_mode():
         out = model.generate(ids, attention_mask=mask, generation_config=plain)  # type: ignore[operator]
@@ -123,12 +132,13 @@ def _until_end(ids: list[int], end_ids: frozenset[int]) -> list[int]:
     return ids
 
 
-def _logprobs(model: PreTrainedModel, sample: Sample) -> np.ndarray[Any, Any]:
+def _logprobs(model: PreTrainedModel, sample: Sample, never: Sequence[int]) -> np.ndarray[Any, Any]:
+    import numpy as np
     import torch
 
     with torch.inference_mode():
         logits = model(torch.tensor([sample.ids]), logits_to_keep=sample.n_answer + 1).logits[0, :-1]
-        return torch.log_softmax(logits.float(), -1).numpy()
+    return log_softmax(np.delete(logits.float().numpy(), never, axis=-1))
 
 
 def _importance(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
