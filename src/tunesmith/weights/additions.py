@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 CONFIG = "additions.json"
 WEIGHTS = "additions.safetensors"
-KINDS: Mapping[str, str] = {}
+KINDS: Mapping[str, str] = {
+    "prefix": "tunesmith.weights._layers_prefix",
+    "sequential": "tunesmith.weights._layers_bottleneck",
+}
 """Each kind's module, whose `put_on(model, told)` gives the model those weights, empty, by the words of the config."""
 
 
