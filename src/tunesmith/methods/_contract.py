@@ -51,6 +51,18 @@ class Method(Protocol):
     def beside(self, base: BaseFacts) -> int:
         """Tokens' worth of keys and values that each row attends to besides its own."""
 
+    def leaves(self, base: BaseFacts) -> int:
+        """Numbers that a token leaves in each layer for the backward pass, besides those of the base."""
+
+    def leaves_at_end(self, base: BaseFacts) -> int:
+        """Numbers that a token leaves after the layers for the backward pass, besides those of the base."""
+
+    def packed(self, base: BaseFacts) -> tuple[int, int]:
+        """How many of the base's weights are not in the type of the products, and the bytes of what stands besides."""
+
+    def kept(self, base: BaseFacts) -> int:
+        """How many numbers `save` writes, in float32; where the base is kept."""
+
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """Put on: afterwards exactly this method's weights require a gradient, and they are float32."""
 

@@ -89,6 +89,9 @@ class SoftPrompt(Tuning):
 
     def save(self, model: nn.Module, into: Path) -> None:
         """What learns; and the rows that it gives as PEFT's prompt tuning saves them."""
+        from tunesmith.weights import nf4
+
+        nf4.tame()
         from peft import PromptTuningConfig, TaskType
         from safetensors.torch import save_file
 

@@ -45,6 +45,22 @@ class Tuning(Part):
         """A row attends to nothing but its own tokens."""
         return 0
 
+    def leaves(self, base: BaseFacts) -> int:
+        """What a token leaves for the backward pass is the base's own."""
+        return 0
+
+    def leaves_at_end(self, base: BaseFacts) -> int:
+        """Nothing: the logits are made a chunk at a time."""
+        return 0
+
+    def packed(self, base: BaseFacts) -> tuple[int, int]:
+        """None, and nothing: the base stands in the type of the products, and alone."""
+        return 0, 0
+
+    def kept(self, base: BaseFacts) -> int:
+        """The weights that move."""
+        return self.trainable(base)
+
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """All weights learn at one rate."""
         return {}

@@ -1,25 +1,32 @@
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
-from tunesmith import rooms
-from tunesmith.errors import Fault
-from tunesmith.machine import Machine
+from tunesmith.methods import _pissa
 from tunesmith.methods._contract import Delivery
-from tunesmith.methods._tuning import Tuning
+from tunesmith.methods._peft_lora import WEIGHTS, PeftLora, change_config
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+SEED = 0  # of the numbers that a singular value decomposition draws
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "pissa": {"init_lora_weights": "pissa_niter_16"},
+}
+"""The variants in the words of PEFT."""
 
-class Lora(Tuning):
+
+class Lora(PeftLora):
     """Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha / rank x B A.
 
     B begins at zero, so that the model begins as the base. At the end the product is added into W.
@@ -28,91 +35,73 @@ class Lora(Tuning):
     kind: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 4e-4
 
-    rank: PositiveInt = 16
-    """Width of the update, in columns: how much can be learnt."""
-    alpha: PositiveFloat = 32.0
-    """Strength of the update: it counts alpha / rank times."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the update's inputs that is left out at random while learning."""
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Layers that get an update, by the last part of their names; all-linear: each linear layer but the output head."""
+    variant: Literal["plain", "rslora", "dora", "pissa"] = "plain"
+    """How the update is made: plain; rslora counts it alpha / sqrt(rank) times; dora learns the length of each row of
+    W apart; pissa begins with the strongest parts of W instead of nothing."""
+    b_rate: PositiveFloat = 1.0
+    """Times the rate at which B learns, beside A; LoRA+ takes 16."""
 
-    def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
-        """Layers that the base has not, a head that is the embedding as well, and updates as wide as the layer."""
-        shapes = base.linear_shapes
-        known = _known(base)
-        if not known:
-            what = f"{base.architecture or base.name} has no linear layer that could get an update"
-            return [Fault("method/no-linear-layers", what, fix="set method: full", key="method.kind")]
-        names = () if self.targets == "all-linear" else self.targets
-        faults = [self._unknown(name, known) for name in names if not _matches(name, shapes)]
-        head = _head(base)
-        if base.tied and any(head in _matches(name, shapes) for name in names):
-            what = f"{head!r} is the embedding itself in {base.name}, and an update of one would move both"
-            faults.append(
-                Fault("method/tied-head", what, fix=f"leave {head} out of method.targets", key="method.targets")
-            )
-        if self.targets == ():
-            fix = f"set method.targets: all-linear, or some of {', '.join(known)}"
-            faults.append(Fault("method/no-targets", "no layer is named, so nothing would learn", fix=fix))
-        narrow = min((min(shapes[name]) for name in self._layers(base)), default=0)
-        if narrow and self.rank > narrow:
-            what = f"rank is {self.rank}, and the narrowest layer has {narrow} columns: a wider update holds no more"
-            faults.append(
-                Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank")
-            )
-        return faults
+    def _moved(self, name: str, shape: tuple[int, int], base: BaseFacts) -> int:
+        """With dora, a length for each output as well."""
+        return super()._moved(name, shape, base) + (shape[1] if self.variant == "dora" else 0)
 
-    def _unknown(self, name: str, known: tuple[str, ...]) -> Fault:
-        what = f"the base has no linear layer called {name!r}"
-        return Fault("method/unknown-target", what, fix=rooms.did_you_mean(name, known), key="method.targets")
+    def leaves(self, base: BaseFacts) -> int:
+        """With dora, what each layer gives is scaled: its own, the update's, and both together stand."""
+        if self.variant != "dora":
+            return 0
+        outputs = sum(base.linear_shapes[name][1] for name in self._layers(base) if name in base.linear_shapes)
+        return -(-3 * outputs // base.n_layers)
 
-    def _layers(self, base: BaseFacts) -> list[str]:
-        """The full names of the layers that get an update."""
-        shapes = base.linear_shapes
-        if self.targets == "all-linear":
-            return [name for name in shapes if name != _head(base)]
-        return sorted({layer for name in self.targets for layer in _matches(name, shapes)})
+    def packed(self, base: BaseFacts) -> tuple[int, int]:
+        """With dora, the whole update of a layer is made to take its length, by way of a unit matrix."""
+        n, besides = super().packed(base)
+        if self.variant != "dora":
+            return n, besides
+        linear, rows = base.linear_shapes, base.embedding_shapes
+        sizes = [3 * math.prod(rows.get(name) or linear[name]) for name in self._layers(base)]
+        units = [linear[name][0] ** 2 for name in self._layers(base) if name in linear]
+        return n, besides + 4 * (max(sizes, default=0) + max(units, default=0))
 
-    def moves(self, base: BaseFacts) -> Mapping[str, int]:
-        """The sum of rank x (inputs + outputs) over the layers of each name."""
-        shapes, found = base.linear_shapes, dict[str, int]()
-        for name in self._layers(base):
-            part = name.rpartition(".")[2]
-            found[part] = found.get(part, 0) + self.rank * sum(shapes[name])
-        return found
+    def kept(self, base: BaseFacts) -> int:
+        """With pissa, B and A as they began are kept beside what they are."""
+        return self.trainable(base) * (2 if self.variant == "pissa" else 1)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with PEFT's layers put in, the updates in float32."""
-        from peft import LoraConfig, TaskType, get_peft_model
+        if self.variant != "pissa":
+            return self._put_on(model, base, **FORMS[self.variant])
+        import torch
 
-        targets = "all-linear" if self.targets == "all-linear" else list(self.targets)
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=int(self.alpha) if self.alpha == int(self.alpha) else self.alpha,  # type: ignore[arg-type]
-            lora_dropout=self.dropout,
-            target_modules=targets,
-            task_type=TaskType.CAUSAL_LM,
-        )
-        with warnings.catch_warnings():
-            # PEFT 0.21 reads a name that transformers has renamed. Remove when PEFT has followed.
-            warnings.simplefilter("ignore", FutureWarning)
-            return get_peft_model(model, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            wrapped = self._put_on(model, base, **FORMS[self.variant])
+        _pissa.note(wrapped)
+        return wrapped
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """B of each linear layer learns at a multiple of the rate."""
+        if self.b_rate == 1:
+            return {}
+        return {name: self.b_rate for name, _ in model.named_parameters() if ".lora_B." in name}
 
     def save(self, model: nn.Module, into: Path) -> None:
-        """The adapter as PEFT saves it."""
-        # Without the flag PEFT asks the Hub whether the base's vocabulary has grown.
-        model.save_pretrained(str(into), save_embedding_layers=False)  # type: ignore[operator]
+        """The adapter as PEFT saves it; one of pissa as a plain one of twice the rank, for the base as it is."""
+        super().save(model, into)
+        if self.variant == "pissa":
+            from safetensors.torch import load_file, save_file
+
+            save_file(_pissa.beside(load_file(into / WEIGHTS), model), into / WEIGHTS, metadata={"format": "pt"})
+            change_config(into, r=2 * self.rank, lora_alpha=2 * self.alpha, init_lora_weights=True)
 
     def load(self, model: nn.Module, folder: Path) -> None:
         """Put an adapter's weights back, all of them."""
-        from peft import set_peft_model_state_dict
+        if self.variant != "pissa":
+            return super().load(model, folder)
         from safetensors.torch import load_file
 
-        result: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-        missing = [name for name in result.missing_keys if "lora_" in name]
-        if missing or result.unexpected_keys:
-            raise ValueError(f"an adapter of other layers: {[*missing, *result.unexpected_keys][:3]}")
+        now, began = _pissa.parted(load_file(folder / WEIGHTS))
+        self._put_back(model, now)
+        _pissa.begin_with(model, began)
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """The updates added into their matrices, in float32; a model that has none is at rest already."""
@@ -123,25 +112,6 @@ class Lora(Tuning):
         return model.float().eval().merge_and_unload(safe_merge=True)  # type: ignore[no-any-return]
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
-        """Everywhere: merged, it is a plain model."""
+        """Everywhere: merged, it is a plain model. Some architectures have no head of its own in llama.cpp."""
         how = "merged in float32 and cast once"
-        merged = Delivery("exact", how)
-        beside = Delivery("exact", f"{how}; the adapter alone stands in adapter/ as PEFT saves it")
-        return {"safetensors": beside, "gguf": merged, "ollama": merged, "web": merged}
-
-
-def _matches(name: str, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
-    return [layer for layer in shapes if layer == name or layer.endswith(f".{name}")]
-
-
-def _head(base: BaseFacts) -> str:
-    """The name of the output head: the linear layer whose outputs are the vocabulary."""
-    return next(
-        (name for name, shape in base.linear_shapes.items() if shape == (base.hidden_size, base.vocab_size)), ""
-    )
-
-
-def _known(base: BaseFacts) -> tuple[str, ...]:
-    """What layers can be called here, the head left out."""
-    head = _head(base)
-    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in base.linear_shapes if name != head))
+        return self._delivered(base, how, f"{how}; the adapter alone stands in adapter/ as PEFT saves it")

@@ -29,12 +29,27 @@ class Moves(Protocol):
     def beside(self, base: BaseFacts) -> int:
         """What each row attends to besides its own tokens."""
 
+    def leaves(self, base: BaseFacts) -> int:
+        """Numbers that a token leaves in each layer besides the base's."""
+
+    def leaves_at_end(self, base: BaseFacts) -> int:
+        """Numbers that a token leaves after the layers besides the base's."""
+
+    def packed(self, base: BaseFacts) -> tuple[int, int]:
+        """Weights of the base in another type than that of the products, and the bytes of what stands besides."""
+
+    def kept(self, base: BaseFacts) -> int:
+        """How many numbers are written of what was learnt."""
+
 
 @dataclass(frozen=True)
 class Load:
     """What decides the memory of a run besides the architecture. `longest` is tokens of the longest row.
 
-    Layers below `lowest` go forward only. `n_added` are weights that the model at rest has more than the base.
+    Layers below `lowest` go forward only. `n_added` are weights that the model at rest has more than the base, `n_left`
+    numbers that a token leaves in each layer besides the base's, `n_left_at_end` those after the layers. `n_packed`
+    weights of the base do not stand in the type of the products, and `packed_bytes` are what stands besides. `n_beside`
+    numbers are kept with those that move, and do not.
     """
 
     n_parameters: int
@@ -44,19 +59,35 @@ class Load:
     longest: int
     lowest: int = 0
     n_added: int = 0
+    n_left: int = 0
+    n_left_at_end: int = 0
+    n_packed: int = 0
+    packed_bytes: int = 0
+    n_beside: int = 0
 
     @classmethod
     def of(cls, method: Moves, facts: BaseFacts, dtype: Literal["float32", "bfloat16"], longest: int) -> Self:
         """That of a method on a base, with products in `dtype` and rows of at most `longest` tokens."""
+        trainable, packed = method.trainable(facts), method.packed(facts)
         return cls(
             n_parameters=facts.n_parameters,
-            n_trainable=method.trainable(facts),
+            n_trainable=trainable,
             keeps_base=method.keeps_base,
             dtype=dtype,
             longest=longest + method.beside(facts),
             lowest=method.lowest(facts),
             n_added=method.adds(facts),
+            n_left=method.leaves(facts),
+            n_left_at_end=method.leaves_at_end(facts),
+            n_packed=packed[0],
+            packed_bytes=packed[1],
+            n_beside=method.kept(facts) - trainable if method.keeps_base else 0,
         )
+
+    def token_bytes(self, facts: BaseFacts, *, recompute: bool) -> int:
+        """What one token leaves for the backward pass; an upper bound."""
+        left = {"lowest": self.lowest, "n_left": self.n_left, "n_left_at_end": self.n_left_at_end}
+        return token_bytes(facts, self.dtype, recompute=recompute, **left)
 
 
 def standing_bytes(load: Load) -> int:
@@ -64,26 +95,36 @@ def standing_bytes(load: Load) -> int:
 
     A trainable weight takes 16 bytes (itself, gradient and two moments in float32), and 2 more where it is cast.
     """
+    besides = load.packed_bytes + 4 * load.n_beside
     frozen = load.n_parameters if load.keeps_base else load.n_parameters + load.n_added - load.n_trainable
     cast = DTYPES["bfloat16"] if load.dtype == "bfloat16" else 0
-    return PROGRAM + frozen * DTYPES[load.dtype] + load.n_trainable * (16 + cast)
+    return PROGRAM + (frozen - load.n_packed) * DTYPES[load.dtype] + load.n_trainable * (16 + cast) + besides
 
 
-def token_bytes(facts: BaseFacts, dtype: Literal["float32", "bfloat16"], *, recompute: bool, lowest: int = 0) -> int:
+def token_bytes(
+    facts: BaseFacts,
+    dtype: Literal["float32", "bfloat16"],
+    *,
+    recompute: bool,
+    lowest: int = 0,
+    n_left: int = 0,
+    n_left_at_end: int = 0,
+) -> int:
     """Activations that one token leaves for the backward pass, over the layers from `lowest` on; an upper bound.
 
     Counted for a decoder layer with rotary attention and a gated MLP, kept in float32 where the norms need it. Where no
-    layer leaves any, those of one stand while it goes forward.
+    layer leaves any, those of one stand while it goes forward. `n_left` are numbers in each layer that come to it,
+    `n_left_at_end` those after the last.
     """
     width, inner, heads = _layer_widths(facts)
     # Two norms with their float32 copies, the residual, inputs of the projections; q, k, v around the rotation and the
     # repeated heads; gate, up, their product and the activation, each beside its copy in the type of the products.
-    layer = 12 * width + 10 * heads + 6 * inner
+    layer = 12 * width + 10 * heads + 6 * inner + n_left
     if dtype == "bfloat16":
         layer = layer * 5 // 4
     n_layers = facts.n_layers - lowest
     kept = n_layers * width + layer if recompute else max(n_layers, 1) * layer
-    return int(4 * (kept + 4 * width) * ROOM)
+    return int(4 * (kept + 4 * width + n_left_at_end) * ROOM)
 
 
 def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
@@ -94,7 +135,7 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
     """The most memory that learning takes on its device; an upper bound."""
     logits = 4 * 128 * facts.vocab_size * 4
-    token = token_bytes(facts, load.dtype, recompute=recompute, lowest=load.lowest)
+    token = load.token_bytes(facts, recompute=recompute)
     return standing_bytes(load) + tokens_at_once * token + logits
 
 
@@ -104,7 +145,7 @@ def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
     The weights stand in float32 beside what is written of them; what is cast first gives its room to what is written.
     """
     a_weight = 8 if save_dtype == "float32" else 5
-    return PROGRAM + (facts.n_parameters + load.n_added) * a_weight + load.n_trainable * 8
+    return PROGRAM + (facts.n_parameters + load.n_added) * a_weight + (load.n_trainable + load.n_beside) * 8
 
 
 def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
@@ -112,8 +153,8 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
 
     A checkpoint has the trainable weights and AdamW's two moments in float32.
     """
-    checkpoint = load.n_trainable * 12
-    learnt = load.n_trainable * 4 if load.keeps_base else 0
+    checkpoint = load.n_trainable * 12 + load.n_beside * 4
+    learnt = (load.n_trainable + load.n_beside) * 4 if load.keeps_base else 0
     return (facts.n_parameters + load.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
 
 

@@ -142,6 +142,28 @@ class BaseFacts:
         }
 
     @cached_property
+    def embedding_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(rows, width) of each embedding by its name in the model; from an empty model."""
+        from torch import nn
+
+        from tunesmith.weights.load import empty
+
+        return {
+            name: (module.num_embeddings, module.embedding_dim)
+            for name, module in empty(self.folder).named_modules()
+            if isinstance(module, nn.Embedding)
+        }
+
+    @cached_property
+    def ends(self) -> tuple[str, str]:
+        """The names of the embedding of the tokens and of the output head in the model; empty where there is none."""
+        from tunesmith.weights.load import empty
+
+        model = empty(self.folder)
+        names = {id(module): name for name, module in model.named_modules()}
+        return names.get(id(model.get_input_embeddings()), ""), names.get(id(model.get_output_embeddings()), "")
+
+    @cached_property
     def n_parameters(self) -> int:
         """Weights of the model, tied ones counted once."""
         from tunesmith.weights.load import empty

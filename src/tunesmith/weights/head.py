@@ -9,6 +9,9 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+ALWAYS_TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
+"""Model types whose head is the embedding in llama.cpp, whatever the model says."""
+
 
 def is_tied(model: PreTrainedModel) -> bool:
     """Whether the head is the embedding itself."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tunesmith.errors import ArtifactError, Fault
+from tunesmith.weights import nf4
 from tunesmith.weights.head import untie
 from tunesmith.weights.load import load
 
@@ -70,6 +71,7 @@ def _weight_faults(folder: Path) -> Iterator[Fault]:
 
 
 def _kind_faults(folder: Path, config: Mapping[str, Any]) -> Iterator[Fault]:
+    nf4.tame()
     from peft import PeftType
 
     kind = str(config.get("peft_type") or "").upper()
@@ -121,6 +123,7 @@ def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
     Raises:
         ArtifactError: `adapter/other-base`, when the adapter's weights are not those that this base takes.
     """
+    nf4.tame()
     from peft import PeftModel
 
     fix = "name the base it was trained on with --base"

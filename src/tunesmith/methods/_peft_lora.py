@@ -1,0 +1,175 @@
+"""What LoRA is over any kind of base: which layers get a thin product beside them, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from tunesmith import rooms
+from tunesmith.errors import Fault
+from tunesmith.machine import Machine
+from tunesmith.methods._contract import Delivery
+from tunesmith.methods._tuning import Tuning
+from tunesmith.weights.facts import BaseFacts
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import nn
+    from transformers import PreTrainedModel
+
+WEIGHTS = "adapter_model.safetensors"
+COPIES = 4  # of the logits where the head is no plain product: its own, the update, that times its strength, their sum
+
+
+class PeftLora(Tuning):
+    """Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha / rank x B A."""
+
+    rank: PositiveInt = 16
+    """Width of the update, in columns: how much can be learnt."""
+    alpha: PositiveFloat = 32.0
+    """Strength of the update: it counts alpha / rank times."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the update's inputs that is left out at random while learning."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Layers that get an update, by the last part of their names; all-linear: each linear layer but the output head."""
+
+    def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
+        """Layers that the base has not, and updates as wide as the layer."""
+        shapes = _shapes(base)
+        known = _known(base)
+        if not known:
+            what = f"{base.architecture or base.name} has no linear layer that could get an update"
+            return [Fault("method/no-linear-layers", what, fix="set method: full", key="method.kind")]
+        names = () if self.targets == "all-linear" else self.targets
+        faults = [self._unknown(name, known) for name in names if not _matches(name, shapes)]
+        if self.targets == ():
+            fix = f"set method.targets: all-linear, or some of {', '.join(known)}"
+            faults.append(Fault("method/no-targets", "no layer is named, so nothing would learn", fix=fix))
+        narrow = min((min(shapes[name]) for name in self._layers(base)), default=0)
+        if narrow and self.rank > narrow:
+            what = f"rank is {self.rank}, and the narrowest layer has {narrow} columns: a wider update holds no more"
+            faults.append(
+                Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank")
+            )
+        return faults
+
+    def _unknown(self, name: str, known: tuple[str, ...]) -> Fault:
+        what = f"the base has no linear layer and no embedding called {name!r}"
+        return Fault("method/unknown-target", what, fix=rooms.did_you_mean(name, known), key="method.targets")
+
+    def _layers(self, base: BaseFacts) -> list[str]:
+        """The full names of the layers that get an update."""
+        if self.targets == "all-linear":
+            return [name for name in base.linear_shapes if name != base.ends[1]]
+        shapes = _shapes(base)
+        return sorted({layer for name in self.targets for layer in _matches(name, shapes)})
+
+    def _unties(self, base: BaseFacts) -> bool:
+        """Whether the head gets a weight of its own: one of the two is a target, and they are one weight."""
+        from tunesmith.weights.head import is_tied
+        from tunesmith.weights.load import empty
+
+        return not set(base.ends).isdisjoint(self._layers(base)) and is_tied(empty(base.folder))
+
+    def moves(self, base: BaseFacts) -> Mapping[str, int]:
+        """The sum of rank x (inputs + outputs) over the layers of each name."""
+        shapes, found = _shapes(base), dict[str, int]()
+        for name in self._layers(base):
+            part = name.rpartition(".")[2]
+            found[part] = found.get(part, 0) + self._moved(name, shapes[name], base)
+        return found
+
+    def _moved(self, name: str, shape: tuple[int, int], base: BaseFacts) -> int:
+        return self.rank * sum(shape)
+
+    def adds(self, base: BaseFacts) -> int:
+        """The head, where it gets a weight of its own."""
+        return base.vocab_size * base.hidden_size if self._unties(base) else 0
+
+    def leaves_at_end(self, base: BaseFacts) -> int:
+        """The logits, where the head has an update: they are made whole, and several times."""
+        return COPIES * base.vocab_size if base.ends[1] in self._layers(base) else 0
+
+    def packed(self, base: BaseFacts) -> tuple[int, int]:
+        """None; a head that gets a weight of its own stands besides."""
+        return 0, 4 * self.adds(base)
+
+    def _put_on(self, model: PreTrainedModel, base: BaseFacts, **options: Any) -> PeftModel:
+        """The model with PEFT's layers put in, the updates in float32."""
+        from tunesmith.weights import nf4
+        from tunesmith.weights.head import untie
+
+        nf4.tame()
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        if self._unties(base):
+            untie(model)
+        targets = "all-linear" if self.targets == "all-linear" else list(self.targets)
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=int(self.alpha) if self.alpha == int(self.alpha) else self.alpha,  # type: ignore[arg-type]
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            task_type=TaskType.CAUSAL_LM,
+            **options,
+        )
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a name that transformers has renamed. Remove when PEFT has followed.
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, config)
+
+    def save(self, model: nn.Module, into: Path) -> None:
+        """The adapter as PEFT saves it."""
+        # Without the flag PEFT asks the Hub whether the base's vocabulary has grown.
+        model.save_pretrained(str(into), save_embedding_layers=False)  # type: ignore[operator]
+
+    def load(self, model: nn.Module, folder: Path) -> None:
+        """Put an adapter's weights back, all of them."""
+        from safetensors.torch import load_file
+
+        self._put_back(model, load_file(folder / WEIGHTS))
+
+    def _put_back(self, model: nn.Module, kept: Mapping[str, Any]) -> None:
+        from peft import set_peft_model_state_dict
+
+        result: Any = set_peft_model_state_dict(model, dict(kept))
+        missing = [name for name in result.missing_keys if "lora_" in name]
+        if missing or result.unexpected_keys:
+            raise ValueError(f"an adapter of other layers: {[*missing, *result.unexpected_keys][:3]}")
+
+    def _delivered(self, base: BaseFacts | None, how: str, beside: str) -> Mapping[str, Delivery]:
+        """Everywhere, but to llama.cpp with a head of its own where that knows none for the architecture."""
+        from tunesmith.weights.head import ALWAYS_TIED
+
+        llama = merged = Delivery("exact", how)
+        if base is not None and base.model_type in ALWAYS_TIED and self._unties(base):
+            llama = Delivery("refused", f"llama.cpp knows no head of its own for {base.model_type}", "full")
+        return {"safetensors": Delivery("exact", beside), "gguf": llama, "ollama": llama, "web": merged}
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Change values in the config of a saved adapter."""
+    from tunesmith import files
+
+    path = folder / "adapter_config.json"
+    files.write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def _shapes(base: BaseFacts) -> Mapping[str, tuple[int, int]]:
+    """(inputs, outputs) of all that can get an update."""
+    return {**base.linear_shapes, **base.embedding_shapes}
+
+
+def _matches(name: str, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+    return [layer for layer in shapes if layer == name or layer.endswith(f".{name}")]
+
+
+def _known(base: BaseFacts) -> tuple[str, ...]:
+    """What layers can be called here; nothing where only the head is linear."""
+    linear = [name for name in base.linear_shapes if name != base.ends[1]]
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in (*linear, *base.ends) if name)) if linear else ()
