@@ -25,10 +25,9 @@ from tunesmith.weights.load import load
 
 MACHINE = Machine(2, 10**10, 10**11)
 ASKED = [(1, 5, 9, 12, 40, 7), (3, 3, 250)]
-LEVELS = torch.tensor(
-    [-1.0, -0.69619, -0.52507, -0.39492, -0.28444, -0.18477, -0.09105, 0.0]
-    + [0.07958, 0.16093, 0.24611, 0.33792, 0.44071, 0.56262, 0.72296, 1.0]
-)  # NF4, of the paper's appendix E
+BELOW = (-1.0, -0.69619, -0.52507, -0.39492, -0.28444, -0.18477, -0.09105)
+LEVELS = torch.tensor([*BELOW, 0.0, 0.07958, 0.16093, 0.24611, 0.33792, 0.44071, 0.56262, 0.72296, 1.0])
+"""NF4, of the paper's appendix E."""
 
 
 @pytest.fixture(scope="module")

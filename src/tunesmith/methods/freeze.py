@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from tunesmith.weights.places import Place
 
-ALWAYS_TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
-"""Model types whose head is the embedding in llama.cpp, whatever the model says."""
-
 
 class Freeze(Tuning):
     """Some weights of the model move, most often those of its last layers, and the others are frozen.
@@ -176,6 +173,8 @@ class Freeze(Tuning):
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: it is a plain model. Some architectures have no head of its own in llama.cpp."""
+        from tunesmith.weights.head import ALWAYS_TIED
+
         plain = Delivery("exact", "the weights themselves")
         llama = plain
         if base is not None and base.model_type in ALWAYS_TIED and self._unties(base):
