@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from tunesmith.weights import _layers_prefix
+
 NAME = "per_document"
 CAUSAL_KINDS = frozenset({"full_attention", "sliding_attention"})
 
@@ -32,7 +34,7 @@ def per_document(
     """Causal attention within each document of a row.
 
     `query` (1, H, T, D), `key` and `value` (1, H_kv, T, D), `document_lengths` sums to T. Gives (1, T, H, D). Documents
-    of one length that lie side by side go through as one batch.
+    of one length that lie side by side go through as one batch. Each attends to the layer's prefix, if it has one.
 
     Raises:
         NotImplementedError: the model asks for a term that this does not compute (soft cap, sinks, a position bias).
@@ -44,31 +46,55 @@ def per_document(
     on_cpu = query.device.type == "cpu"
     if on_cpu:  # its attention is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
         query, key, value = (one.float() for one in (query, key, value))
+    first = [one[None].to(key.dtype) for one in _layers_prefix.of(module) or ()]  # key and value (1, H_kv, P, D)
     if n_groups > 1:
         key, value = (one.repeat_interleave(n_groups, dim=1) for one in (key, value))
+        first = [one.repeat_interleave(n_groups, dim=1) for one in first]
     runs = [(length, len(list(same))) for length, same in groupby(document_lengths or (n_tokens,))]
     sizes = [length * count for length, count in runs]
     parts = zip(runs, *(one.split(sizes, dim=2) for one in (query, key, value)), strict=True)
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-        made = [_same_length(q, k, v, length, sliding_window, dropout, scaling) for (length, _), q, k, v in parts]
+        made = [
+            _same_length(q, k, v, length, sliding_window, dropout, scaling, first) for (length, _), q, k, v in parts
+        ]
     return torch.cat(made, dim=1).to(asked), None
 
 
 def _same_length(
-    query: Tensor, key: Tensor, value: Tensor, length: int, window: int | None, dropout: float, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    length: int,
+    window: int | None,
+    dropout: float,
+    scaling: float | None,
+    first: Sequence[Tensor],
 ) -> Tensor:
-    """N documents of one length: (1, H, N * length, D) each; gives (1, N * length, H, D)."""
+    """N documents of one length: (1, H, N * length, D) each; gives (1, N * length, H, D).
+
+    `first` holds key and value (1, H, P, D) that each document attends to besides; nothing where there is no prefix.
+    """
     _, n_heads, n_tokens, _ = query.shape
     q, k, v = (one.reshape(n_heads, -1, length, one.shape[-1]).transpose(0, 1) for one in (query, key, value))
+    n_first = first[0].shape[2] if first else 0
+    if first:
+        k, v = (torch.cat([one.expand(len(q), -1, -1, -1), own], 2) for one, own in zip(first, (k, v), strict=True))
     if window is None or length <= window:
-        out = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        if first:  # what the prefix would ask stands before it, so that "those before" is still all that is seen
+            q = nn.functional.pad(q, (0, 0, n_first, 0))
+        out = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)[:, :, n_first:]
     else:
-        out = _in_window(q, k, v, window, dropout, scaling)
+        out = _in_window(q, k, v, window, dropout, scaling, n_first)
     return out.transpose(1, 2).reshape(1, n_tokens, n_heads, -1)  # out (N, H, length, D)
 
 
-def _in_window(query: Tensor, key: Tensor, value: Tensor, window: int, dropout: float, scaling: float | None) -> Tensor:
-    """A token sees itself and the `window` - 1 before it. Block by block, so that no (T, T) mask is made."""
+def _in_window(
+    query: Tensor, key: Tensor, value: Tensor, window: int, dropout: float, scaling: float | None, n_first: int = 0
+) -> Tensor:
+    """A token sees the first `n_first` keys, itself and the `window` - 1 before it.
+
+    Block by block, so that no (T, T) mask is made.
+    """
     length = query.shape[2]
     blocks = []
     for first in range(0, length, window):
@@ -76,14 +102,13 @@ def _in_window(query: Tensor, key: Tensor, value: Tensor, window: int, dropout: 
         asks = torch.arange(first, last, device=query.device)[:, None]
         told = torch.arange(oldest, last, device=query.device)[None, :]
         mask = (told <= asks) & (told > asks - window)
+        k, v = (one[:, :, n_first + oldest : n_first + last] for one in (key, value))
+        if n_first:
+            mask = torch.cat([mask.new_ones(len(mask), n_first), mask], dim=1)
+            k, v = (torch.cat([one[:, :, :n_first], own], 2) for one, own in ((key, k), (value, v)))
         blocks.append(
             scaled_dot_product_attention(
-                query[:, :, first:last],
-                key[:, :, oldest:last],
-                value[:, :, oldest:last],
-                attn_mask=mask,
-                dropout_p=dropout,
-                scale=scaling,
+                query[:, :, first:last], k, v, attn_mask=mask, dropout_p=dropout, scale=scaling
             )
         )
     return torch.cat(blocks, dim=2)
