@@ -87,11 +87,10 @@ ROWS = {
         bound_within=5.0,
         new=frozenset({"lm_head.weight"}),
     ),
-    "dora, embedding and head": Row(
-        Lora(rank=8, variant="dora", targets=("embed_tokens", "lm_head")),
-        lambda v: 2 * 8 * (v + D) + D + v,
+    "dora, embedding": Row(
+        Lora(rank=8, variant="dora", targets=("embed_tokens", "v_proj", "down_proj")),
+        lambda v: LAYERS * (8 * (D + KV + FF + D) + KV + D) + 8 * (v + D) + D,
         2e-2,
-        bound_within=5.0,
         new=frozenset({"lm_head.weight"}),
     ),
     "pissa, embedding and head": Row(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tiny.models import save
 from tiny.settings import settings
+from tunesmith.errors import LearnError
 from tunesmith.learn import optimizer
 from tunesmith.learn.agree import gap, logprobs
 from tunesmith.methods.lora import Lora
@@ -133,6 +134,8 @@ def test_plain_peft_puts_the_adapter_on_the_base_as_it_is(
 ) -> None:
     from peft import PeftModel
 
+    if variant == "dora" and targets != "all-linear":
+        targets = ("v_proj", "embed_tokens")  # the base's head has a row of zeros, that of the padding
     method = Lora(rank=4, variant=variant, targets=targets)
     model = learnt(method, base)
     method.save(model, tmp_path)
@@ -201,12 +204,24 @@ def test_pissa_is_quick_for_wide_layers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "mistral"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_embedding_and_head_come_to_rest_in_other_families(family: str, variant: Any, tmp_path: Path) -> None:
-    base = save(tmp_path, family, initializer_range=0.15)
+    base = save(tmp_path, family, initializer_range=0.15, tie_word_embeddings=variant != "dora")
     method = Lora(rank=4, variant=variant, targets=("embed_tokens", "lm_head", "o_proj"))
     assert method.refuse(BaseFacts.read(base), None) == []  # type: ignore[arg-type]
     model = learnt(method, base)
     tuned = logprobs(model, ASKED)
     assert gap(logprobs(method.settle(model), ASKED), tuned) < 2e-5
+
+
+def test_dora_says_no_to_a_matrix_with_rows_of_zeros(tmp_path: Path) -> None:
+    base = save(tmp_path)
+    assert not load(base).get_output_embeddings().weight[0].any()
+    with pytest.raises(LearnError) as raised:
+        wrapped(Lora(rank=4, variant="dora", targets=("q_proj", "lm_head")), base)
+    (fault,) = raised.value.faults
+    assert fault.code == "method/rows-without-length"
+    assert fault.fix.startswith("leave lm_head out of method.targets")
+    wrapped(Lora(rank=4, variant="dora", targets=("q_proj", "embed_tokens")), base)
+    wrapped(Lora(rank=4, targets=("lm_head",)), base)
 
 
 def test_a_head_of_its_own_is_refused_where_llama_cpp_knows_none(tmp_path: Path) -> None:

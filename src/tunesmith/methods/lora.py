@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveFloat
 
+from tunesmith.errors import Fault, LearnError
 from tunesmith.methods import _pissa
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._peft_lora import WEIGHTS, PeftLora, change_config
@@ -67,7 +68,13 @@ class Lora(PeftLora):
         return self.trainable(base) * (2 if self.variant == "pissa" else 1)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
-        """The model with PEFT's layers put in, the updates in float32."""
+        """The model with PEFT's layers put in, the updates in float32.
+
+        Raises:
+            LearnError: `method/rows-without-length`, for dora on a matrix that has rows of zeros.
+        """
+        if self.variant == "dora":
+            self._have_length(model, base)
         if self.variant != "pissa":
             return self._put_on(model, base, **FORMS[self.variant])
         import torch
@@ -77,6 +84,15 @@ class Lora(PeftLora):
             wrapped = self._put_on(model, base, **FORMS[self.variant])
         _pissa.note(wrapped)
         return wrapped
+
+    def _have_length(self, model: PreTrainedModel, base: BaseFacts) -> None:
+        """A row of zeros, as heads have for tokens that do not occur, has no direction and divides by nothing."""
+        for name in self._layers(base):
+            weight: Any = model.get_submodule(name).weight
+            if name in base.linear_shapes and not weight.any(dim=1).all():
+                what = f"{name} has rows of zeros, and dora divides each row by its length"
+                fix = f"leave {name.rpartition('.')[2]} out of method.targets, or set method.variant: plain"
+                raise LearnError(Fault("method/rows-without-length", what, fix=fix, key="method.variant"))
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """B of each linear layer learns at a multiple of the rate."""
