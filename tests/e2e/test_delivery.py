@@ -25,6 +25,13 @@ ROWS = {
 PLAIN = {"gguf": ("f32", "q8_0"), "ollama": ("q8_0",), "web": ("fp32", "q4")}
 RUNTIMES = {"gguf": ("llama_cpp",), "ollama": ("ollama",), "web": ("onnxruntime", "transformers_js")}
 WAYS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
+    "freeze": ({"kind": "freeze", "layers": 1, "head": True}, 1e-3, ("gguf", "ollama", "web")),
+    "lora": (
+        {"kind": "lora", "rank": 8, "targets": ["q_proj", "embed_tokens", "lm_head"]},
+        1e-2,
+        ("gguf", "ollama", "web"),
+    ),
+    "qlora": ({"kind": "qlora", "rank": 8}, 1e-2, ("gguf", "ollama", "web")),
     "prompt": ({"kind": "prompt", "length": 12}, 3e-2, ("gguf", "ollama", "web")),
     "ptuning": ({"kind": "ptuning", "length": 12}, 1e-2, ("gguf", "ollama", "web")),
 }
