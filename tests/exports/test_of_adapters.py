@@ -30,6 +30,7 @@ ASKS: Sequence[Any] = [
     [{"role": "user", "content": question}] for question in (*ANSWERS, "naïve 東京 🙂 2 ** 3 and some more words")
 ]
 FAMILIES = ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "gemma3_text", "mistral"))]
+FLOAT32 = {"gemma3_text": 5e-3}  # llama.cpp looks its gelu up in a table of float16
 ROUNDED = {"q8_0": 0.5, "q8": 0.1}  # nats that rounding may move a log-probability by; it moves the base as far
 
 
@@ -66,7 +67,7 @@ def test_llama_cpp_computes_the_neurons_that_adapters_became(family: str, learnt
     text = Text.read(model)
     with open_folder(model, text) as reference, open_folder(base, text) as plain:
         assert furthest(reference, plain, text, answers=False) > 1.0, "the adapters do something"
-        for variant, bound in (("f32", 1e-3), ("q8_0", ROUNDED["q8_0"])):
+        for variant, bound in (("f32", FLOAT32.get(family, 1e-3)), ("q8_0", ROUNDED["q8_0"])):
             with LlamaCpp().open(export, variant, text) as opened:
                 assert furthest(opened, reference, text, answers=variant == "f32") < bound, variant
 
