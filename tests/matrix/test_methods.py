@@ -144,9 +144,9 @@ ROWS = {
     "prefix, projected": Row(
         Prefix(length=6, projection=48),
         lambda v: 6 * 48 + 49 * 48 + 49 * LAYERS * 2 * KV,
-        1e-1,
+        2e-1,
         **PREFIX,
-        heart=Prefix(length=64, projection=48),
+        heart=Prefix(length=96, projection=128),
     ),
 }
 each = pytest.mark.parametrize("name", ROWS)
