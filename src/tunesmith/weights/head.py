@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -21,6 +19,8 @@ def is_tied(model: PreTrainedModel) -> bool:
 
 def untie(model: PreTrainedModel) -> None:
     """Give the head a weight of its own, equal to the embedding's."""
+    import torch
+
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
     for config in (model.config, model.config.get_text_config()):
