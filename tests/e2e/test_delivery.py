@@ -32,8 +32,10 @@ WAYS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
         ("gguf", "ollama", "web"),
     ),
     "qlora": ({"kind": "qlora", "rank": 8}, 1e-2, ("gguf", "ollama", "web")),
-    "prompt": ({"kind": "prompt", "length": 12}, 3e-2, ("gguf", "ollama", "web")),
-    "ptuning": ({"kind": "ptuning", "length": 12}, 1e-2, ("gguf", "ollama", "web")),
+    "prompt": ({"kind": "prompt", "length": 12}, 3e-1, ("gguf", "ollama", "web")),
+    "ptuning": ({"kind": "ptuning", "length": 12}, 3e-1, ("gguf", "ollama", "web")),
+    "prefix": ({"kind": "prefix", "length": 12}, 3e-2, ("web",)),
+    "prefix, projected": ({"kind": "prefix", "length": 12, "projection": 32}, 3e-2, ("web",)),
 }
 SHAPES = [(family, tied) for family in ("llama", "qwen3", "gemma3_text") for tied in (True, False)]
 
