@@ -46,7 +46,8 @@ def per_document(
     on_cpu = query.device.type == "cpu"
     if on_cpu:  # its attention is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
         query, key, value = (one.float() for one in (query, key, value))
-    first = [one[None].to(key.dtype) for one in _layers_prefix.of(module) or ()]  # key and value (1, H_kv, P, D)
+    before = _layers_prefix.of(module) or ()  # key and value (H_kv, P, D)
+    first = [one[None].to(own.dtype) for one, own in zip(before, (key, value), strict=False)]
     if n_groups > 1:
         key, value = (one.repeat_interleave(n_groups, dim=1) for one in (key, value))
         first = [one.repeat_interleave(n_groups, dim=1) for one in first]

@@ -111,8 +111,8 @@ class Prefix(Tuning):
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """A layer's keys, and its values, learn in proportion to how large the base's own are there.
 
-        A projection multiplies by those itself; its network learns at the root of a width's share, so that what it
-        gives moves about as far a step.
+        A projection multiplies by those itself. What its network gives adds up over its width, so that the wider it is,
+        the slower it learns.
         """
         prefix: Any = model.prefix
         if self.width:
