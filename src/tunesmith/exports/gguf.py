@@ -93,13 +93,22 @@ class Gguf(Part):
         about = {"converter": str(converter.root.parent.name if not self.llama_cpp else converter.root)}
         if structure:
             about["pretokenizer"] = structure
-        variants = {one: _variant(one, path) for one, path in paths.items()}
+        facts = BaseFacts.read(model.folder)
+        variants = {one: _variant(one, path, facts) for one, path in paths.items()}
         return Export(self.kind, into, variants, about)
 
 
-def _variant(one: str, path: Path) -> Variant:
+def _variant(one: str, path: Path, facts: BaseFacts) -> Variant:
     precision, label, note = ABOUT[one]
+    if one == "f32" and _has_gelu(facts):
+        precision, note = "float16", f"{note}; llama.cpp takes gelu from a table of float16"
     return Variant(one, path, files.size_bytes(path), precision, label, {"note": note})
+
+
+def _has_gelu(facts: BaseFacts) -> bool:
+    """Whether its MLP bends by gelu, as in Gemma and GPT-2, which names it in one of three ways."""
+    names = (facts.text_config.get(key) for key in ("hidden_activation", "hidden_act", "activation_function"))
+    return str(next((name for name in names if name), "")).startswith("gelu")
 
 
 def _name(folder: Path) -> str:

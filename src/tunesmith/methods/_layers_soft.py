@@ -21,14 +21,18 @@ class Rows(nn.Module):
 class Encoded(nn.Module):
     """P rows that a small network makes: Liu et al. 2021, GPT Understands, Too.
 
-    The network's last layer begins at zero and its output is added to the rows that learning starts from, so that
-    learning begins where that of plain rows does.
+    The network's last layer begins at zero and its output, times `spread`, is added to the rows that learning starts
+    from, so that learning begins where that of plain rows does.
     """
 
-    def __init__(self, start: Tensor, hidden: int, lstm: bool) -> None:
+    start: Tensor
+    spread: Tensor
+
+    def __init__(self, start: Tensor, spread: float, hidden: int, lstm: bool) -> None:
         super().__init__()
         n, width = start.shape
         self.register_buffer("start", start.float())
+        self.register_buffer("spread", torch.tensor(spread))
         self.embedding = nn.Parameter(torch.randn(n, width))
         self.lstm = nn.LSTM(width, hidden, num_layers=2, bidirectional=True, batch_first=True) if lstm else None
         inner = 2 * hidden if lstm else hidden
@@ -41,7 +45,7 @@ class Encoded(nn.Module):
         """The rows (P, D), in float32."""
         with torch.autocast(self.embedding.device.type, enabled=False):
             made = self.embedding if self.lstm is None else self.lstm(self.embedding[None])[0][0]
-            rows: Tensor = self.start + self.network(made)
+            rows: Tensor = self.start + self.spread * self.network(made)
         return rows
 
 
@@ -64,6 +68,11 @@ class LedEmbedding(nn.Module):
         is_soft = (index >= 0) & (index < len(soft))
         plain: Tensor = self.base(ids.masked_fill(is_soft, 0))
         return plain.index_put((is_soft,), soft[index[is_soft]].to(plain.dtype))
+
+
+def spread_of(embedding: nn.Embedding) -> float:
+    """The root of the mean square of what the layers read of the vocabulary."""
+    return scale_of(embedding) * float(embedding.weight.float().square().mean().sqrt())
 
 
 def scale_of(embedding: nn.Embedding) -> float:

@@ -49,22 +49,28 @@ class SoftPrompt(Tuning):
             faults.append(Fault("method/embeddings-in-layers", what, fix="set method: lora", file=base.name))
         return faults
 
+    def adds(self, base: BaseFacts) -> int:
+        """A row for each token beyond those that the embedding has to spare; of a head of its own as well."""
+        more = max(0, self.lead(base)[-1] + 1 - base.vocab_size)
+        return more * base.hidden_size * (1 if base.tied else 2)
+
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """The next free ids of the tokenizer."""
         first = base.next_token or 0
         return tuple(range(first, first + self.length))
 
-    def rows(self, start: Tensor) -> nn.Module:
-        """What gives the rows (P, D); its parameters are what learns."""
+    def rows(self, start: Tensor, spread: float) -> nn.Module:
+        """What gives the rows (P, D); its parameters are what learns. `spread` is how large the base's own rows are."""
         raise NotImplementedError
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with the rows behind its embedding; all else stays as it is."""
-        from tunesmith.methods._layers_soft import LedEmbedding
+        from tunesmith.methods._layers_soft import LedEmbedding, spread_of
 
         model.requires_grad_(False)
         embedding: Any = model.get_input_embeddings()
-        led = LedEmbedding(embedding, self.lead(base)[0], self.rows(self._start(embedding, base)))
+        rows = self.rows(self._start(embedding, base), spread_of(embedding))
+        led = LedEmbedding(embedding, self.lead(base)[0], rows)
         model.set_input_embeddings(led)
         return model
 
@@ -72,10 +78,11 @@ class SoftPrompt(Tuning):
         """The rows that learning starts from (P, D), as the layers would read them."""
         import torch
 
+        from tunesmith.methods._layers_soft import spread_of
+
         known = embedding.weight.shape[0] if base.next_token is None else min(base.next_token, len(embedding.weight))
         if self.init == "random":
-            spread = float(embedding(torch.arange(min(known, 1000))).float().std())
-            return torch.randn(self.length, embedding.weight.shape[1]) * spread
+            return torch.randn(self.length, embedding.weight.shape[1]) * spread_of(embedding)
         ids = torch.randint(known, (self.length,)) if self.init == "vocabulary" else torch.tensor(self._ids(base))
         with torch.no_grad():
             return embedding(ids).float()  # type: ignore[no-any-return]
@@ -95,7 +102,7 @@ class SoftPrompt(Tuning):
         from peft import PromptTuningConfig, TaskType
         from safetensors.torch import save_file
 
-        led = _led(model)
+        led = led_of(model)
         into.mkdir(parents=True, exist_ok=True)
         save_file({name: weight.contiguous().cpu() for name, weight in led.rows.state_dict().items()}, into / WEIGHTS)
         save_file({"prompt_embeddings": led.rows().detach().contiguous().cpu()}, into / PEFT_WEIGHTS)
@@ -112,7 +119,7 @@ class SoftPrompt(Tuning):
         """Put back what learns, all of it."""
         from safetensors.torch import load_file
 
-        _led(model).rows.load_state_dict(load_file(folder / WEIGHTS))
+        led_of(model).rows.load_state_dict(load_file(folder / WEIGHTS))
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """The rows in the embedding, under the ids that they were learnt with."""
@@ -150,7 +157,8 @@ def _has_virtual_tokens(base: BaseFacts) -> bool:
     return names(1)[0] in (base.folder / "tokenizer.json").read_text(encoding="utf-8")
 
 
-def _led(model: nn.Module) -> Any:
+def led_of(model: nn.Module) -> Any:
+    """The embedding with its further rows, in a wrapped model."""
     from tunesmith.methods._layers_soft import LedEmbedding
 
     return next(one for one in model.modules() if isinstance(one, LedEmbedding))

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tunesmith.methods._soft import SoftPrompt
+from tunesmith.methods._soft import SoftPrompt, led_of
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -17,13 +17,21 @@ class Prompt(SoftPrompt):
     """
 
     kind: ClassVar[str] = "prompt"
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
 
     def moves(self, base: BaseFacts) -> Mapping[str, int]:
         """Length x width."""
         return {"soft prompt": self.length * base.hidden_size}
 
-    def rows(self, start: Tensor) -> nn.Module:
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """The rows learn in proportion to how large the base's own are."""
+        from tunesmith.methods._layers_soft import Rows, spread_of
+
+        led: Any = led_of(model)
+        spread = spread_of(led.base)
+        return {f"{name}.weight": spread for name, one in model.named_modules() if isinstance(one, Rows)}
+
+    def rows(self, start: Tensor, spread: float) -> nn.Module:
         """The rows themselves."""
         from tunesmith.methods._layers_soft import Rows
 
