@@ -256,10 +256,12 @@ def test_a_damaged_model_is_made_again(base: Path) -> None:
     assert learnt(tune(recipe(base), resume=True)) == before
 
 
-def test_a_rate_of_next_to_nothing_is_said_to_have_learnt_nothing(base: Path) -> None:
+@pytest.mark.parametrize("method", [{"kind": "lora"}, {"kind": "qlora"}], ids=str)
+def test_a_rate_of_next_to_nothing_is_said_to_have_learnt_nothing(method: dict[str, Any], base: Path) -> None:
+    """Also where the base itself is changed as the method is put on, and answers otherwise for that."""
     options = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-12}
     with pytest.raises(LearnError, match="learn/nothing-learnt"):
-        tune(recipe(base, run=options))
+        tune(recipe(base, run=options, method=method))
 
 
 def test_weights_that_answer_otherwise_than_what_was_trained_are_not_accepted(

@@ -256,12 +256,13 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
         base = load(work.base, torch.float32)
         before = agree.logprobs(base, [ids[len(lead) :] for ids in asked], lead)
         wrapped = method.wrap(base, facts)
+        begun = agree.logprobs(wrapped, asked, lead, len(lead))  # some change the base as they are put on
         method.load(wrapped, found[0] / "weights")
         tuned = agree.logprobs(wrapped, asked, lead, len(lead))
         bar.advance(1)
         settled = method.settle(wrapped).eval()
         gap, moved = agree.gap(tuned, agree.logprobs(settled, asked, lead, len(lead))), agree.gap(tuned, before)
-        _accept(gap, moved, work.folder)
+        _accept(gap, min(moved, agree.gap(tuned, begun)), work.folder)
         bar.advance(1)
         with files.whole_folder(work.folder / "model") as beside:
             save(settled, work.base, beside, settings.save_dtype)
