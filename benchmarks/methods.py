@@ -37,6 +37,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "adapter, houlsby": {"kind": "adapter", "form": "houlsby"},
     "adapter, pfeiffer": {"kind": "adapter", "form": "pfeiffer"},
     "prompt": {"kind": "prompt", "text": ASK},
+    "prompt, 100 tokens": {"kind": "prompt", "text": ASK, "length": 100},
     "ptuning": {"kind": "ptuning", "text": ASK},
     "ptuning, lstm": {"kind": "ptuning", "text": ASK, "encoder": "lstm"},
     "prefix": {"kind": "prefix", "text": ASK},
@@ -84,7 +85,7 @@ def gguf() -> Any:
 
 
 def home(asked: argparse.Namespace) -> Path:
-    folder: Path = asked.into / asked.way.replace(", ", "-").replace("+", "-plus")
+    folder: Path = asked.into / asked.way.replace(", ", "-").replace(" ", "-").replace("+", "-plus")
     return folder
 
 

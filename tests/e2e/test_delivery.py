@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +27,37 @@ ROWS = {
 }
 PLAIN = {"gguf": ("f32", "q8_0"), "ollama": ("q8_0",), "web": ("fp32", "q4")}
 RUNTIMES = {"gguf": ("llama_cpp",), "ollama": ("ollama",), "web": ("onnxruntime", "transformers_js")}
-WAYS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
-    "freeze": ({"kind": "freeze", "layers": 1, "head": True}, 1e-3, ("gguf", "ollama", "web")),
-    "lora": (
-        {"kind": "lora", "rank": 8, "targets": ["q_proj", "embed_tokens", "lm_head"]},
-        1e-2,
-        ("gguf", "ollama", "web"),
-    ),
-    "qlora": ({"kind": "qlora", "rank": 8}, 1e-2, ("gguf", "ollama", "web")),
-    "prompt": ({"kind": "prompt", "length": 12}, 3e-1, ("gguf", "ollama", "web")),
-    "ptuning": ({"kind": "ptuning", "length": 12}, 3e-1, ("gguf", "ollama", "web")),
-    "prefix": ({"kind": "prefix", "length": 12}, 3e-2, ("web",)),
-    "prefix, projected": ({"kind": "prefix", "length": 12, "projection": 32}, 3e-2, ("web",)),
+EVERYWHERE = ("gguf", "ollama", "web")
+EVERY = [(family, tied) for family in ("llama", "qwen3", "gemma3_text") for tied in (True, False)]
+HALF, OTHER_HALF = EVERY[::4] + EVERY[3:4], EVERY[1::4] + EVERY[2:3]  # each family once, both kinds of head
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method, the rate at which it moves these bases, where it goes, and on which shapes that is tried each time.
+
+    With TUNESMITH_ALL_SHAPES set, all are.
+    """
+
+    method: dict[str, Any]
+    rate: float
+    exports: tuple[str, ...] = EVERYWHERE
+    shapes: Sequence[tuple[str, bool]] = tuple(EVERY)
+
+
+WAYS = {
+    "freeze": Way({"kind": "freeze", "layers": 1, "head": True}, 1e-3, shapes=HALF),
+    "lora": Way({"kind": "lora", "rank": 8, "targets": ["q_proj", "embed_tokens", "lm_head"]}, 1e-2, shapes=HALF),
+    "qlora": Way({"kind": "qlora", "rank": 8}, 1e-2, shapes=OTHER_HALF),
+    "adapter": Way({"kind": "adapter", "size": 40}, 1e-2, shapes=HALF),
+    "adapter behind": Way({"kind": "adapter", "form": "houlsby", "size": 40}, 2e-2, ("web",), OTHER_HALF),
+    "prompt": Way({"kind": "prompt", "length": 12}, 3e-1),
+    "ptuning": Way({"kind": "ptuning", "length": 12}, 3e-1, shapes=OTHER_HALF),
+    "prefix": Way({"kind": "prefix", "length": 12}, 3e-2, ("web",)),
+    "prefix projected": Way({"kind": "prefix", "length": 12, "projection": 32}, 3e-2, ("web",), HALF[:1]),
 }
-SHAPES = [(family, tied) for family in ("llama", "qwen3", "gemma3_text") for tied in (True, False)]
+ALL = bool(os.environ.get("TUNESMITH_ALL_SHAPES"))
+CELLS = [(way, *shape) for way, one in WAYS.items() for shape in (EVERY if ALL else one.shapes)]
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +104,7 @@ def recipe(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "tied"), SHAPES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "family", "tied"), CELLS)
 def test_every_runtime_answers_as_the_tuned_model_does(
     way: str,
     family: str,
@@ -98,13 +117,13 @@ def test_every_runtime_answers_as_the_tuned_model_does(
 ) -> None:
     need_node()
     monkeypatch.chdir(tmp_path)
-    method, rate, exports = WAYS[way]
-    into = tmp_path / f"{way}-{family}-{tied}".replace(" ", "-").lower()
-    ran = run(recipe(bases(family, tied), data, method, rate, exports, epochs=20), into=into)
+    one, name = WAYS[way], f"{way}-{family}-{tied}".replace(" ", "-").lower()
+    told = recipe(bases(family, tied), data, one.method, one.rate, one.exports, epochs=20)
+    ran = run(told, into=tmp_path / name)
     assert ran.checked is not None
     assert [one for one in ran.checked.findings if one.verdict != "yes"] == []
     seen = {(one.runtime, one.variant) for one in ran.checked.findings}
-    assert seen == {(runtime, variant) for kind in exports for runtime in RUNTIMES[kind] for variant in PLAIN[kind]}
+    assert seen == {(runtime, variant) for kind in one.exports for runtime in RUNTIMES[kind] for variant in PLAIN[kind]}
 
 
 @pytest.mark.slow
@@ -115,11 +134,11 @@ def test_a_text_is_gone_on_with_after_the_soft_prompt_in_every_runtime(
     monkeypatch.chdir(tmp_path)
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog 0123456789. " * 40)
-    way, rate, exports = WAYS["prompt"]
+    way = WAYS["prompt"]
     random = save(tmp_path / "random", **SIZE)
     run(recipe(random, text, {"kind": "full"}, 2e-3, (), epochs=60, objective="uft"), into=tmp_path / "base")
-    base, kinds = tmp_path / "base/model", (*exports, "safetensors")
-    told = recipe(base, text, way, rate, kinds, epochs=8, objective="uft")
+    base, kinds = tmp_path / "base/model", (*way.exports, "safetensors")
+    told = recipe(base, text, way.method, way.rate, kinds, epochs=8, objective="uft")
     ran = run(told, into=tmp_path / "prompt-on-text")
     assert ran.checked is not None
     assert [one for one in ran.checked.findings if one.verdict == "no"] == []

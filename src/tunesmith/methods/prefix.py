@@ -10,6 +10,7 @@ from tunesmith import files
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
+from tunesmith.methods._soft import START
 from tunesmith.methods._tuning import Tuning
 from tunesmith.weights.facts import BaseFacts
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "prefix.json", "prefix.safetensors"
 WIDTH = 512
-START = "Read what follows and answer it in the way that these examples have taught you, in the same form and words."
 SMALL = 0.02
 NO_PLACE = (
     "these files have no place for learnt keys and values, and how much a token takes of them depends on the token"

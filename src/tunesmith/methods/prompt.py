@@ -17,7 +17,7 @@ class Prompt(SoftPrompt):
     """
 
     kind: ClassVar[str] = "prompt"
-    learning_rate: ClassVar[float] = 3e-2
+    learning_rate: ClassVar[float] = 1e-1
 
     def moves(self, base: BaseFacts) -> Mapping[str, int]:
         """Length x width."""

@@ -20,7 +20,7 @@ class Ptuning(SoftPrompt):
     """
 
     kind: ClassVar[str] = "ptuning"
-    learning_rate: ClassVar[float] = 3e-2
+    learning_rate: ClassVar[float] = 1e-1
 
     encoder: Literal["mlp", "lstm"] = "mlp"
     """The network: two layers, or a bidirectional LSTM of two layers before them, as in the paper."""
