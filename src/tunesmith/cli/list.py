@@ -17,10 +17,13 @@ def list(room: str | None = None, /) -> Out:
     Example:
         $ tunesmith list methods
         methods  Which weights move, and how do they come to rest?
-          full  Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight.
-          lora  Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W +
-                alpha / rank x B A.
-                options: rank, alpha, dropout, targets
+          full     Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight.
+                   reaches: safetensors, gguf, ollama, web
+          ...
+          prefix   In every layer some keys and values learn that each token attends to besides the tokens
+                   before it.
+                   options: length, init, text, projection
+                   reaches: web
     """
     from tunesmith.verbs.members import list_members
 

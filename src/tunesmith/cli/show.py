@@ -26,16 +26,19 @@ def show(name: str, /) -> Out:
 
         B begins at zero, so that the model begins as the base. At the end the product is added into W.
 
-        option   default     type                        what it is
-        rank     16          integer > 0                 Width of the update, in columns: how much can
-                                                         be learnt.
-        alpha    32.0        number > 0                  Strength of the update: it counts alpha /
-                                                         rank times.
-        dropout  0.0         number >= 0 and < 1         Share of the update's inputs that is left out
-                                                         at random while learning.
-        targets  all-linear  all-linear or list of text  Layers that get an update, by the last part
-                                                         of their names; all-linear: each linear layer
-                                                         but the output head.
+        reaches             how
+        safetensors  exact  merged in float32 and cast once; the adapter alone stands in adapter/ as PEFT
+                            saves it
+        gguf         exact  merged in float32 and cast once
+        ollama       exact  merged in float32 and cast once
+        web          exact  merged in float32 and cast once
+
+        option   default     type                              what it is
+        rank     16          integer > 0                       Width of the update, in columns: how much
+                                                               can be learnt.
+        alpha    32.0        number > 0                        Strength of the update: it counts alpha /
+                                                               rank times.
+        ...
     """
     from tunesmith.verbs.members import show as find
 
