@@ -15,15 +15,20 @@ def list(room: str | None = None, /) -> Out:
         room: One room only: sources, formats, objectives, methods, exports, runtimes or checks.
 
     Example:
-        $ tunesmith list methods
-        methods  Which weights move, and how do they come to rest?
-          full     Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight.
-                   reaches: safetensors, gguf, ollama, web
-          ...
-          prefix   In every layer some keys and values learn that each token attends to besides the tokens
-                   before it.
-                   options: length, init, text, projection
-                   reaches: web
+        $ tunesmith list exports
+        exports  What files does a runtime want?
+          safetensors  A folder that Transformers, vLLM, text-generation servers and the Hub take as it
+                       is.
+                       options: dtype
+          gguf         One GGUF file a type, written by llama.cpp's own converter, for llama.cpp, Ollama
+                       and all that stands on them.
+                       options: types, llama_cpp
+          ollama       The model in Ollama, made from the GGUF, with the prompt as in training; and a
+                       Modelfile that says the same.
+                       options: name, type, num_ctx, parameters, host, create
+          web          A chat page and a Node script that run the model with Transformers.js: in a
+                       browser, offline, on WebGPU or WASM.
+                       options: dtypes, title, system, prompts
     """
     from tunesmith.verbs.members import list_members
 

@@ -19,26 +19,37 @@ def show(name: str, /) -> Out:
         name: The name that a recipe uses, such as lora; where two rooms share one, ROOM/NAME names one alone.
 
     Example:
-        $ tunesmith show lora
-        methods/lora
-        Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha /
-        rank x B A.
+        $ tunesmith show freeze
+        methods/freeze
+        Some weights of the model move, most often those of its last layers, and the others are frozen.
 
-        B begins at zero, so that the model begins as the base. At the end the product is added into W.
+        The backward pass ends at the lowest weight that moves: what lies below goes forward only, and
+        keeps nothing.
 
         reaches             how
-        safetensors  exact  merged in float32 and cast once; the adapter alone stands in adapter/ as PEFT
-                            saves it
-        gguf         exact  merged in float32 and cast once
-        ollama       exact  merged in float32 and cast once
-        web          exact  merged in float32 and cast once
+        safetensors  exact  the weights themselves
+        gguf         exact  the weights themselves
+        ollama       exact  the weights themselves
+        web          exact  the weights themselves
 
-        option   default     type                              what it is
-        rank     16          integer > 0                       Width of the update, in columns: how much
-                                                               can be learnt.
-        alpha    32.0        number > 0                        Strength of the update: it counts alpha /
-                                                               rank times.
-        ...
+        option      default  type                                  what it is
+        layers      0.25     integer or number or list of integer  Layers that move: how many of the
+                                                                   last (0: none), or the last share
+                                                                   of all, rounded up, or a list of
+                                                                   numbers from 0, where -1 is the
+                                                                   last.
+        embeddings  false    true or false                         Whether the embeddings move as
+                                                                   well; where the output head is the
+                                                                   same weight, it moves with them.
+        head        false    true or false                         Whether the output head moves as
+                                                                   well; of a base whose head is the
+                                                                   embedding, a copy of it does.
+        norms       false    true or false                         Whether every norm moves, the final
+                                                                   one included; those in a layer that
+                                                                   moves do so anyway.
+        names       []       list of text                          Further weights that move, by
+                                                                   patterns of their full names, such
+                                                                   as `*.v_proj.*`.
     """
     from tunesmith.verbs.members import show as find
 
