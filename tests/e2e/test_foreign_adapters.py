@@ -12,6 +12,8 @@ import pytest
 
 from tiny.models import save, tokenizer
 from tunesmith.errors import ArtifactError, SourceError, TunesmithError
+from tunesmith.runtimes.torch import open_folder
+from tunesmith.text.template import Text
 from tunesmith.verbs._subject import subject_of
 
 Wrap = Callable[..., Path]
@@ -251,3 +253,47 @@ def test_a_model_folder_that_is_not_whole_is_refused(base: Path, tmp_path: Path)
         with pytest.raises(SourceError) as caught:
             subject_of(folder)
         assert codes(caught) == [code]
+
+
+def soft(folder: Path, base: Path, kind: str) -> Path:
+    """A soft prompt on the base, as PEFT's `save_pretrained` leaves it."""
+    import torch
+    from peft import PromptEncoderConfig, PromptTuningConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    made = {"prompt": PromptTuningConfig, "p-tuning": PromptEncoderConfig}[kind]
+    more = {"encoder_hidden_size": 32} if kind == "p-tuning" else {}
+    config = made(task_type="CAUSAL_LM", num_virtual_tokens=5, **more)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["prompt", "p-tuning"])
+def test_a_soft_prompt_of_peft_becomes_tokens_that_stand_first(kind: str, base: Path, tmp_path: Path) -> None:
+    """PEFT puts its rows before the prompt; here the prompt begins with their tokens."""
+    import torch
+
+    made = soft(tmp_path / "soft-out", base, kind)
+    model = subject_of(made, into=tmp_path / "into").model
+    before, text = Text.read(base), Text.read(model.folder)
+    ask = [{"role": "user", "content": "hello"}]
+    prompt = text.prompt(ask)
+    assert prompt.ids[5:] == before.prompt(ask).ids
+    assert set(prompt.ids[:5]) == text.never
+    with torch.no_grad():
+        theirs = as_peft_loads_it(made, base)(input_ids=torch.tensor([before.prompt(ask).ids])).logits[0, -1]
+    with open_folder(model.folder) as ours:
+        told = ours.logprobs(prompt, 10)
+    assert told == pytest.approx(dict(zip(told, theirs.log_softmax(-1)[list(told)].tolist(), strict=True)), abs=1e-4)
+
+
+def test_a_soft_prompt_whose_base_takes_no_tokens_is_refused(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    made = soft(tmp_path / "soft-out", base, "prompt")
+    bare = shutil.copytree(base, tmp_path / "bare")
+    (bare / "tokenizer.json").rename(bare / "tokenizer.model")  # of whatever kind: it takes no tokens from us
+    with pytest.raises(ArtifactError) as caught:
+        _ = subject_of(made, base=str(bare), into=tmp_path / "into").model
+    assert codes(caught) == ["adapter/not-mergeable"]

@@ -68,16 +68,3 @@ class LedEmbedding(nn.Module):
         is_soft = (index >= 0) & (index < len(soft))
         plain: Tensor = self.base(ids.masked_fill(is_soft, 0))
         return plain.index_put((is_soft,), soft[index[is_soft]].to(plain.dtype))
-
-
-def spread_of(embedding: nn.Embedding) -> float:
-    """The root of the mean square of what the layers read of the vocabulary."""
-    return scale_of(embedding) * float(embedding.weight.float().square().mean().sqrt())
-
-
-def scale_of(embedding: nn.Embedding) -> float:
-    """What an embedding multiplies its rows by before the layers read them: 1 for most, the root of D for Gemma."""
-    with torch.no_grad():
-        longest = embedding.weight[:256].float().norm(dim=1).argmax()  # the row of a padding token is all zeros
-        row, read = embedding.weight[longest].float(), embedding(longest).float()
-    return float((read @ row) / (row @ row))

@@ -65,7 +65,8 @@ class SoftPrompt(Tuning):
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with the rows behind its embedding; all else stays as it is."""
-        from tunesmith.methods._layers_soft import LedEmbedding, spread_of
+        from tunesmith.methods._layers_soft import LedEmbedding
+        from tunesmith.weights.soft_rows import spread_of
 
         model.requires_grad_(False)
         embedding: Any = model.get_input_embeddings()
@@ -78,7 +79,7 @@ class SoftPrompt(Tuning):
         """The rows that learning starts from (P, D), as the layers would read them."""
         import torch
 
-        from tunesmith.methods._layers_soft import spread_of
+        from tunesmith.weights.soft_rows import spread_of
 
         known = embedding.weight.shape[0] if base.next_token is None else min(base.next_token, len(embedding.weight))
         if self.init == "random":
@@ -123,24 +124,15 @@ class SoftPrompt(Tuning):
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """The rows in the embedding, under the ids that they were learnt with."""
-        import torch
-
-        from tunesmith.methods._layers_soft import LedEmbedding, scale_of
+        from tunesmith.methods._layers_soft import LedEmbedding
+        from tunesmith.weights import soft_rows
 
         plain: Any = model
         led = plain.get_input_embeddings()
         if not isinstance(led, LedEmbedding):
             return plain  # type: ignore[no-any-return]
-        rows, first = led.rows().detach(), led.first
         plain.set_input_embeddings(led.base)
-        end, n_known = first + len(rows), len(led.base.weight)
-        if end > n_known:
-            plain.resize_token_embeddings(end, mean_resizing=False)
-        with torch.no_grad():
-            head = plain.get_output_embeddings().weight
-            if end > n_known and head is not plain.get_input_embeddings().weight:
-                head[n_known:] = 0.0  # never written: `text.virtual` suppresses them
-            plain.get_input_embeddings().weight[first:end] = rows / scale_of(led.base)
+        soft_rows.put(plain, led.rows().detach(), led.first)
         return plain  # type: ignore[no-any-return]
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:

@@ -25,7 +25,8 @@ class Prompt(SoftPrompt):
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """The rows learn in proportion to how large the base's own are."""
-        from tunesmith.methods._layers_soft import Rows, spread_of
+        from tunesmith.methods._layers_soft import Rows
+        from tunesmith.weights.soft_rows import spread_of
 
         led: Any = led_of(model)
         spread = spread_of(led.base)

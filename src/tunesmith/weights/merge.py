@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
+SOFT = frozenset({"PROMPT_TUNING", "P_TUNING"})
+"""Rows before all tokens: they are merged into no weight, and become tokens of the vocabulary."""
 NOT_MERGEABLE = frozenset(
-    {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT"}
+    {"PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT"}
     | {"XLORA", "POLY", "LILY"}
 )
 
@@ -136,9 +138,11 @@ def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
         what = f"the adapter does not fit this base: {_last_line(error)}"
         raise ArtifactError(Fault("adapter/other-base", what, fix=fix, file=str(folder))) from None
     # VB-LoRA's bank stands in each layer and is saved once.
+    # A soft prompt is put in by another way, and counted among what the second loading did not expect.
+    unknown = [name for name in loaded.unexpected_keys if not name.endswith("prompt_embeddings")]
     absent = [name for name in loaded.missing_keys if "vblora_vector_bank" not in name]
     for names, why in (
-        (loaded.unexpected_keys, "has weights that this base has no place for"),
+        (unknown, "has weights that this base has no place for"),
         (absent, "lacks weights"),
     ):
         if names:
