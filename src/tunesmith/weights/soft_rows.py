@@ -17,16 +17,16 @@ def put(model: PreTrainedModel, rows: Tensor, first: int) -> None:
     The embedding grows where it has no rows to spare; a head of its own gets zeros there, since those tokens are
     never written.
     """
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
+    plain: Any = model
+    embedding = plain.get_input_embeddings()
     scale, n_known, end = scale_of(embedding), len(embedding.weight), first + len(rows)
-    tied = head.weight is embedding.weight
+    tied = plain.get_output_embeddings().weight is embedding.weight
     if end > n_known:
-        model.resize_token_embeddings(end, mean_resizing=False)
+        plain.resize_token_embeddings(end, mean_resizing=False)
     with torch.no_grad():
         if end > n_known and not tied:
-            model.get_output_embeddings().weight[n_known:] = 0.0
-        model.get_input_embeddings().weight[first:end] = rows / scale
+            plain.get_output_embeddings().weight[n_known:] = 0.0
+        plain.get_input_embeddings().weight[first:end] = rows / scale
 
 
 def scale_of(embedding: nn.Embedding) -> float:
