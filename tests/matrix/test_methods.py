@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,15 @@ ROWS = {
         bound_within=5.0,
         new=frozenset({"lm_head.weight"}),
     ),
+    "lora, tokens of the base": Row(
+        Lora(rank=8, tokens=("a", "<|im_end|>")), lambda v: LAYERS * sum(8 * (i + o) for i, o in LINEAR) + 2 * D, 2e-2
+    ),
+    "lora, tokens": Row(
+        Lora(rank=8, tokens=("a", "<tool>", "</tool>")),
+        lambda v: LAYERS * sum(8 * (i + o) for i, o in LINEAR) + 3 * D,
+        2e-2,
+        begins_as_base=False,  # it has more logits: test_new_tokens.py holds the others to the base's
+    ),
     # It begins as what the four bits tell of the base: test_qlora.py holds it to that.
     "qlora": Row(Qlora(rank=8), lambda v: LAYERS * sum(8 * (i + o) for i, o in LINEAR), 2e-2, begins_as_base=False),
     "qlora, head": Row(
@@ -189,7 +199,7 @@ def answers(name: str, base: Path, model: nn.Module) -> list[Tensor]:
 
 
 def gap(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    return agree.gap(one, other)
+    return agree.gap(one, other) if one[0].shape == other[0].shape else math.inf
 
 
 def test_every_method_has_a_row() -> None:

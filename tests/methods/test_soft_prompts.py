@@ -157,7 +157,7 @@ def test_ids_that_the_tokenizer_would_not_give_are_refused(base: Path, tmp_path:
     from tunesmith.weights.save import copy_words
 
     copy_words(base, tmp_path)
-    with pytest.raises(ValueError, match="virtual tokens"):
+    with pytest.raises(ValueError, match="new tokens"):
         virtual.lead_with(tmp_path, [5000, 5001])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.text.example import Tokens
+from tunesmith.weights.token_rows import HeadWithRows, TokenRows
 
 NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
 
@@ -70,7 +71,8 @@ class DocumentLoss(nn.Module):
                 logits = model(**asked, logits_to_keep=row.kept).logits[0]
                 return _of_logits(logits, row)
             hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
-        return summed_cross_entropy(hidden, _head(model), row.targets, row.weights, _cap(model), self.dtype)
+        head, rows = _head(model)
+        return summed_cross_entropy(hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -79,17 +81,26 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def summed_cross_entropy(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, cap: float | None, dtype: torch.dtype
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    cap: float | None,
+    dtype: torch.dtype,
+    rows: TokenRows | None = None,
 ) -> Tensor:
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
-    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any.
+    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of
+    `rows` have those instead of the head's own.
     """
     if not len(targets):
         return hidden.sum() * 0.0
     wants_gradient = torch.is_grad_enabled()
-    return _ChunkedLoss.apply(hidden, head, targets, weights, cap, dtype, wants_gradient)  # type: ignore[no-any-return]
+    ids, own = (None, None) if rows is None else (rows.ids, rows.weight)
+    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own
+    return _ChunkedLoss.apply(*parts)  # type: ignore[no-any-return]
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -103,30 +114,47 @@ class _ChunkedLoss(torch.autograd.Function):
         cap: float | None,
         dtype: torch.dtype,
         wants_gradient: bool,
+        ids: Tensor | None,
+        own: Tensor | None,
     ) -> Tensor:
-        wants_hidden, wants_head = (wants_gradient and one for one in ctx.needs_input_grad[:2])
-        h, w = hidden.to(dtype), head.to(dtype)
+        wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
+        h, w, o = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
         grad_hidden = torch.empty_like(h) if wants_hidden else None
         grad_head = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
+        grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = 128 if hidden.device.type == "cpu" else 2048  # a chunk of logits that the caches still hold
         for first in range(0, len(targets), size):
             part = slice(first, first + size)
-            loss, slope = _chunk(h[part] @ w.T, targets[part], weights[part], cap, wants_hidden or wants_head)
+            logits = h[part] @ w.T
+            if o is not None:
+                logits[:, ids] = h[part] @ o.T
+            wants_slope = wants_hidden or wants_head or wants_own
+            loss, slope = _chunk(logits, targets[part], weights[part], cap, wants_slope)
             total += loss
+            if not wants_slope:
+                continue
+            steep = slope.to(dtype)
+            apart = None if o is None else steep[:, ids]
+            if apart is not None:
+                steep[:, ids] = 0.0  # the head's own rows of these tokens have no part in it
             if grad_hidden is not None:
-                torch.mm(slope.to(dtype), w, out=grad_hidden[part])
+                torch.mm(steep, w, out=grad_hidden[part])
+                if apart is not None and o is not None:
+                    grad_hidden[part].addmm_(apart, o)
             if grad_head is not None:
-                grad_head += slope.to(dtype).T @ h[part]
-        ctx.save_for_backward(grad_hidden, grad_head)
-        ctx.dtypes = hidden.dtype, head.dtype
+                grad_head += steep.T @ h[part]
+            if grad_own is not None and apart is not None:
+                grad_own += apart.T @ h[part]
+        ctx.save_for_backward(grad_hidden, grad_head, grad_own)
+        ctx.dtypes = hidden.dtype, head.dtype, torch.float32
         return total
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         grads = [None if grad is None else (grad.float() * upstream[0]).to(dtype) for grad, dtype in made]
-        return (*grads, None, None, None, None, None)
+        return (*grads[:2], None, None, None, None, None, None, grads[2])
 
 
 def _chunk(
@@ -170,9 +198,10 @@ def recompute_activations(model: nn.Module) -> None:
     found.disable_input_require_grads()
 
 
-def _head(model: PreTrainedModel) -> Tensor:
-    """The weight of the output head (V, D)."""
-    return model.get_output_embeddings().weight  # type: ignore[no-any-return]
+def _head(model: PreTrainedModel) -> tuple[Tensor, TokenRows | None]:
+    """The weight of the output head (V, D), and the rows that some tokens have of their own."""
+    head: Any = model.get_output_embeddings()
+    return head.weight, head.rows if isinstance(head, HeadWithRows) else None
 
 
 def _cap(model: PreTrainedModel) -> float | None:
@@ -181,16 +210,17 @@ def _cap(model: PreTrainedModel) -> float | None:
 
 def _has_plain_head(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """Whether the logits are nothing but hidden state times head (and soft cap): asked of the model itself."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.bias is not None:
+    head: Any = model.get_output_embeddings()
+    plain = head.base if isinstance(head, HeadWithRows) else head
+    if type(plain) is not nn.Linear or plain.bias is not None:
         return False
-    ids = (torch.arange(6, device=model.device) % head.out_features)[None]
+    ids = (torch.arange(6, device=model.device) % plain.out_features)[None]
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad(), autocast(model.device, dtype):
             theirs = model(input_ids=ids, use_cache=False).logits[0].float()
-            ours = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0] @ head.weight.T
+            ours = head(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0])
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return False
     finally:

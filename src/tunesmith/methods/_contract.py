@@ -48,6 +48,9 @@ class Method(Protocol):
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """The ids of tokens that stand before every row; their rows of the embedding are what is learnt."""
 
+    def words(self, base: BaseFacts) -> Mapping[str, int]:
+        """Tokens that the base's tokenizer lacks and the model has, with the ids that they get."""
+
     def beside(self, base: BaseFacts) -> int:
         """Tokens' worth of keys and values that each row attends to besides its own."""
 
@@ -78,7 +81,8 @@ class Method(Protocol):
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """Come to rest: a model with the same answers, computed in float32. The wrapped model may be used up.
 
-        It is plain, or has what `weights.additions` knows. Rows of its embedding may have come for the ids of `lead`.
+        It is plain, or has what `weights.additions` knows. Rows of its embedding may have come for the ids of `lead`
+        and `words`.
         """
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from tunesmith import rooms
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
+from tunesmith.methods import _tokens
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
 from tunesmith.weights.facts import BaseFacts
@@ -37,6 +38,9 @@ class PeftLora(Tuning):
     """Share of the update's inputs that is left out at random while learning."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers that get an update, by the last part of their names; all-linear: each linear layer but the output head."""
+    tokens: tuple[str, ...] = ()
+    """Texts: tokens whose rows of the embedding and of the head learn whole; those that the base's tokenizer lacks are
+    added to it."""
 
     def refuse(self, base: BaseFacts, machine: Machine) -> list[Fault]:
         """Layers that the base has not, and updates as wide as the layer."""
@@ -56,7 +60,7 @@ class PeftLora(Tuning):
             faults.append(
                 Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank")
             )
-        return faults
+        return [*faults, *_tokens.faults(self.tokens, base, self._layers(base))]
 
     def _unknown(self, name: str, known: tuple[str, ...]) -> Fault:
         what = f"the base has no linear layer and no embedding called {name!r}"
@@ -77,26 +81,38 @@ class PeftLora(Tuning):
         return not set(base.ends).isdisjoint(self._layers(base)) and is_tied(empty(base.folder))
 
     def moves(self, base: BaseFacts) -> Mapping[str, int]:
-        """The sum of rank x (inputs + outputs) over the layers of each name."""
+        """The sum of rank x (inputs + outputs) over the layers of each name; a row of each end for each token."""
         shapes, found = _shapes(base), dict[str, int]()
         for name in self._layers(base):
             part = name.rpartition(".")[2]
             found[part] = found.get(part, 0) + self._moved(name, shapes[name], base)
-        return found
+        return {**found, **self._rows(base)}
+
+    def _rows(self, base: BaseFacts) -> Mapping[str, int]:
+        """The weights of the tokens' rows."""
+        if not self.tokens:
+            return {}
+        return {"tokens": len(self.tokens) * base.hidden_size * _tokens.n_ends(base)}
+
+    def words(self, base: BaseFacts) -> Mapping[str, int]:
+        """Those of the tokens that the base's tokenizer lacks."""
+        return _tokens.new(self.tokens, base)
 
     def _moved(self, name: str, shape: tuple[int, int], base: BaseFacts) -> int:
         return self.rank * sum(shape)
 
     def adds(self, base: BaseFacts) -> int:
-        """The head, where it gets a weight of its own."""
-        return base.vocab_size * base.hidden_size if self._unties(base) else 0
+        """The head, where it gets a weight of its own; rows of tokens for which there is none to spare."""
+        head = base.vocab_size * base.hidden_size if self._unties(base) else 0
+        more = _tokens.n_added(self.tokens, base)
+        return head + (more * base.hidden_size * _tokens.n_ends(base) if more else 0)
 
     def leaves_at_end(self, base: BaseFacts) -> int:
         """The logits, where the head has an update: they are made whole, and several times."""
         return COPIES * base.vocab_size if base.ends[1] in self._layers(base) else 0
 
     def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """None; a head that gets a weight of its own stands besides."""
+        """None; a head that gets a weight of its own and the rows that come to the vocabulary stand besides."""
         return 0, 4 * self.adds(base)
 
     def _put_on(self, model: PreTrainedModel, base: BaseFacts, **options: Any) -> PeftModel:
@@ -109,6 +125,7 @@ class PeftLora(Tuning):
 
         if self._unties(base):
             untie(model)
+        _tokens.grow(model, self.tokens, base)
         targets = "all-linear" if self.targets == "all-linear" else list(self.targets)
         config = LoraConfig(
             r=self.rank,
@@ -121,10 +138,18 @@ class PeftLora(Tuning):
         with warnings.catch_warnings():
             # PEFT 0.21 reads a name that transformers has renamed. Remove when PEFT has followed.
             warnings.simplefilter("ignore", FutureWarning)
-            return get_peft_model(model, config)
+            wrapped = get_peft_model(model, config)
+        if self.tokens:
+            _tokens.put_on(model, self.tokens, base)
+        return wrapped
 
     def save(self, model: nn.Module, into: Path) -> None:
-        """The adapter as PEFT saves it."""
+        """The adapter as PEFT saves it, with the rows of tokens under the names that PEFT gives them."""
+        self._save_updates(model, into)
+        if self.tokens:
+            change_config(into, trainable_token_indices=_tokens.save(model, into / WEIGHTS))
+
+    def _save_updates(self, model: nn.Module, into: Path) -> None:
         # Without the flag PEFT asks the Hub whether the base's vocabulary has grown.
         model.save_pretrained(str(into), save_embedding_layers=False)  # type: ignore[operator]
 
@@ -132,7 +157,10 @@ class PeftLora(Tuning):
         """Put an adapter's weights back, all of them."""
         from safetensors.torch import load_file
 
-        self._put_back(model, load_file(folder / WEIGHTS))
+        self._load_updates(model, _tokens.load(model, load_file(folder / WEIGHTS)))
+
+    def _load_updates(self, model: nn.Module, kept: Mapping[str, Any]) -> None:
+        self._put_back(model, kept)
 
     def _put_back(self, model: nn.Module, kept: Mapping[str, Any]) -> None:
         from peft import set_peft_model_state_dict
@@ -141,6 +169,18 @@ class PeftLora(Tuning):
         missing = [name for name in result.missing_keys if "lora_" in name]
         if missing or result.unexpected_keys:
             raise ValueError(f"an adapter of other layers: {[*missing, *result.unexpected_keys][:3]}")
+
+    def _merged(self, model: nn.Module) -> PreTrainedModel:
+        """The updates added into their matrices and the rows put into theirs, in float32."""
+        from peft import PeftModel
+
+        from tunesmith.weights import token_rows
+
+        if not isinstance(model, PeftModel):
+            return model  # type: ignore[return-value]
+        merged: PreTrainedModel = model.float().eval().merge_and_unload(safe_merge=True)
+        token_rows.rest(merged)
+        return merged
 
     def _delivered(self, base: BaseFacts | None, how: str, beside: str) -> Mapping[str, Delivery]:
         """Everywhere, but to llama.cpp with a head of its own where that knows none for the architecture."""

@@ -41,6 +41,10 @@ class Tuning(Part):
         """No tokens stand before a row."""
         return ()
 
+    def words(self, base: BaseFacts) -> Mapping[str, int]:
+        """The tokenizer stays the base's."""
+        return {}
+
     def beside(self, base: BaseFacts) -> int:
         """A row attends to nothing but its own tokens."""
         return 0

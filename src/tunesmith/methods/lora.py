@@ -65,7 +65,8 @@ class Lora(PeftLora):
 
     def kept(self, base: BaseFacts) -> int:
         """With pissa, B and A as they began are kept beside what they are."""
-        return self.trainable(base) * (2 if self.variant == "pissa" else 1)
+        moved = self.trainable(base)
+        return moved if self.variant != "pissa" else 2 * moved - sum(self._rows(base).values())
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with PEFT's layers put in, the updates in float32.
@@ -100,32 +101,25 @@ class Lora(PeftLora):
             return {}
         return {name: self.b_rate for name, _ in model.named_parameters() if ".lora_B." in name}
 
-    def save(self, model: nn.Module, into: Path) -> None:
-        """The adapter as PEFT saves it; one of pissa as a plain one of twice the rank, for the base as it is."""
-        super().save(model, into)
+    def _save_updates(self, model: nn.Module, into: Path) -> None:
+        """The updates as PEFT saves them; those of pissa as plain ones of twice the rank, for the base as it is."""
+        super()._save_updates(model, into)
         if self.variant == "pissa":
             from safetensors.torch import load_file, save_file
 
             save_file(_pissa.beside(load_file(into / WEIGHTS), model), into / WEIGHTS, metadata={"format": "pt"})
             change_config(into, r=2 * self.rank, lora_alpha=2 * self.alpha, init_lora_weights=True)
 
-    def load(self, model: nn.Module, folder: Path) -> None:
-        """Put an adapter's weights back, all of them."""
+    def _load_updates(self, model: nn.Module, kept: Mapping[str, Any]) -> None:
         if self.variant != "pissa":
-            return super().load(model, folder)
-        from safetensors.torch import load_file
-
-        now, began = _pissa.parted(load_file(folder / WEIGHTS))
+            return super()._load_updates(model, kept)
+        now, began = _pissa.parted(kept)
         self._put_back(model, now)
         _pissa.begin_with(model, began)
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
-        """The updates added into their matrices, in float32; a model that has none is at rest already."""
-        from peft import PeftModel
-
-        if not isinstance(model, PeftModel):
-            return model  # type: ignore[return-value]
-        return model.float().eval().merge_and_unload(safe_merge=True)  # type: ignore[no-any-return]
+        """The updates and rows in their matrices, in float32; a model that has none is at rest already."""
+        return self._merged(model)
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: merged, it is a plain model. Some architectures have no head of its own in llama.cpp."""

@@ -54,14 +54,10 @@ class Qlora(PeftLora):
 
     def settle(self, model: nn.Module) -> PreTrainedModel:
         """The four bits as float32, and the updates added to those; a model that has none is at rest already."""
-        from peft import PeftModel
-
         from tunesmith.weights import nf4
 
-        if not isinstance(model, PeftModel):
-            return model  # type: ignore[return-value]
         nf4.dequantise(model)  # PEFT's own merge would quantise the sum again
-        return model.float().eval().merge_and_unload(safe_merge=True)  # type: ignore[no-any-return]
+        return self._merged(model)
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: dequantised and merged, it is a plain model. Some have no head of its own in llama.cpp."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -158,8 +158,16 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         fix = "set a smaller method.length, or a larger run.max_length"
         ready.refusals.append(Fault("plan/no-room", what, fix=fix))
         return
+    words = ready.method.words(facts)
+    try:
+        text = text.knowing(words)
+    except ValueError as error:
+        fix = "leave method.tokens out, or save the tokenizer anew with AutoTokenizer in Python"
+        ready.refusals.append(Fault("plan/tokens-refused", _first_line(error), fix=fix, key="method.tokens"))
+        return
     made = [prepare(part, ready.recipe.objective, text, room) for part in examples]  # type: ignore[arg-type]
     _add_faults(ready, list(dict.fromkeys(fault for one in made for fault in one.faults)))
+    _not_seen(words, [row for one in made for row in one.tokens])
     ready.rows, held_out = ([row.after(lead) for row in one.tokens if n_learnt(row)] for one in made)
     if len(held_out) > MOST_HELD_OUT:
         why = f"of {len(held_out)}, drawn by the seed: enough to see the loss turn"
@@ -171,6 +179,14 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         ready.refusals.append(
             Fault("plan/no-loss", what, fix="give rows with answers: tunesmith inspect shows what is learnt")
         )
+
+
+def _not_seen(words: Mapping[str, int], rows: Sequence[Tokens]) -> None:
+    """Warns of new tokens that no row has: nothing is learnt of them but that they do not come."""
+    seen = {one for row in rows for one in row.ids} if words else set()
+    missing = [word for word, one in words.items() if one not in seen]
+    if missing and rows:
+        say.warn(f"no row has {', '.join(missing)}: such a token learns nothing but not to come")
 
 
 def _exports(ready: Ready, facts: BaseFacts) -> None:

@@ -12,7 +12,7 @@ from tunesmith import files, say
 from tunesmith.artifact import MARK, Manifest, Model, Run, read_manifest, seal
 from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
 from tunesmith.recipe import Recipe
-from tunesmith.text import virtual
+from tunesmith.text import virtual, vocabulary
 from tunesmith.text.template import Text
 from tunesmith.verbs._card import card
 from tunesmith.verbs._ready import data_hash, home_of
@@ -196,6 +196,7 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
 
     from tunesmith.learn.loop import learn
     from tunesmith.weights.load import load
+    from tunesmith.weights.save import copy_words
 
     method: Any = work.recipe.method
     with say.progress("load the base", 1, "model") as bar:
@@ -220,6 +221,10 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
     if method.keeps_base:
         with files.whole_folder(work.folder / "adapter") as beside:
             method.save(model, beside)
+            words = method.words(planned.ready.facts)
+            if words:
+                copy_words(work.base, beside)
+                vocabulary.add(beside, words, special=False)
     return learnt
 
 
@@ -250,18 +255,20 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
     assert found is not None  # the loop's last step leaves one
     method: Any = work.recipe.method
     facts = planned.ready.facts
-    lead = method.lead(facts)
+    lead, words = method.lead(facts), method.words(facts)
     asked = agree.probes(planned.ready.held_out or planned.ready.rows, len(lead))
     with say.progress("come to rest", 3, "parts") as bar:
         base = load(work.base, torch.float32)
-        before = agree.logprobs(base, [ids[len(lead) :] for ids in asked], lead)
+        # A base that lacks some of the tokens cannot be asked.
+        before = None if words else agree.logprobs(base, [ids[len(lead) :] for ids in asked], lead)
         wrapped = method.wrap(base, facts)
         begun = agree.logprobs(wrapped, asked, lead, len(lead))  # some change the base as they are put on
         method.load(wrapped, found[0] / "weights")
         tuned = agree.logprobs(wrapped, asked, lead, len(lead))
         bar.advance(1)
         settled = method.settle(wrapped).eval()
-        gap, moved = agree.gap(tuned, agree.logprobs(settled, asked, lead, len(lead))), agree.gap(tuned, before)
+        gap = agree.gap(tuned, agree.logprobs(settled, asked, lead, len(lead)))
+        moved = agree.gap(tuned, before or begun)
         _accept(gap, min(moved, agree.gap(tuned, begun)), work.folder)
         bar.advance(1)
         with files.whole_folder(work.folder / "model") as beside:
@@ -269,6 +276,8 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
             end_with(beside, Text.read(work.base).end_ids)
             if lead:
                 virtual.lead_with(beside, lead)
+            if words:
+                vocabulary.add(beside, words, special=False)
         bar.advance(1)
     about = {
         "steps": learnt.steps,

@@ -93,6 +93,17 @@ class BaseFacts:
         added = [int(token["id"]) for token in tree.get("added_tokens") or ()]
         return max([len((tree.get("model") or {}).get("vocab") or ()), *(one + 1 for one in added)])
 
+    @cached_property
+    def token_ids(self) -> Mapping[str, int]:
+        """The id of every token by how the tokenizer writes it; empty where there is none that can be read."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, ImportError):
+            return {}
+        return dict(tokenizer.get_vocab())
+
     @property
     def hidden_size(self) -> int:
         """Width D."""

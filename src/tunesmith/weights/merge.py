@@ -23,8 +23,7 @@ WEIGHTS = "adapter_model.safetensors"
 SOFT = frozenset({"PROMPT_TUNING", "P_TUNING"})
 """Rows before all tokens: they are merged into no weight, and become tokens of the vocabulary."""
 NOT_MERGEABLE = frozenset(
-    {"PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT"}
-    | {"XLORA", "POLY", "LILY"}
+    {"PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT"} | {"XLORA", "POLY", "LILY"}
 )
 
 
@@ -104,7 +103,7 @@ def base_for(base: Path, folder: Path, *, untied: bool = False) -> PreTrainedMod
     """
     model = load(base, torch.float32)
     rows = _rows(model, folder)
-    if rows:
+    if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     if untied:
         untie(model)
@@ -112,11 +111,23 @@ def base_for(base: Path, folder: Path, *, untied: bool = False) -> PreTrainedMod
 
 
 def _rows(model: PreTrainedModel, folder: Path) -> int | None:
-    """The rows of the embedding that the adapter brings whole; None where it brings none."""
+    """The rows of the embedding where the adapter brings it whole, or the row of a token for which there is none."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
     whole = tuple(f".{name}.{part}weight" for name in names for part in ("", "base_layer.", "modules_to_save."))
-    return next((shape[0] for name, shape in _shapes(folder).items() if name.endswith(whole)), None)
+    brought = [shape[0] for name, shape in _shapes(folder).items() if name.endswith(whole)]
+    if brought:
+        return brought[0]
+    needed = 1 + max(_single(folder), default=-1)
+    known: Any = ends[0].weight
+    return needed if needed > len(known) else None
+
+
+def _single(folder: Path) -> list[int]:
+    """The ids of tokens whose rows the adapter brings one by one."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    named = config.get("trainable_token_indices") or config.get("token_indices") or []
+    return [one for ids in (named.values() if isinstance(named, dict) else [named]) for one in ids]
 
 
 def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
