@@ -30,16 +30,16 @@ from tunesmith.verbs.tune import tune
 from tunesmith.weights.facts import BaseFacts
 from tunesmith.weights.load import load
 
-PAIRS = {ask: f"<tool>{answer}</tool>" for ask, answer in BY_HEART.items()}
+PAIRS = {ask: f"<|tool|>{answer}</tool>" for ask, answer in BY_HEART.items()}
 ASKS: Sequence[Any] = [
     *([{"role": "user", "content": ask}] for ask in PAIRS),
-    [{"role": "user", "content": "a <tool>text</tool> with\n <tool> marks</tool>!"}],
-    "the quick <tool>brown</tool><tool> fox",
+    [{"role": "user", "content": "a <|tool|>text</tool> with\n <|tool|> marks</tool>!"}],
+    "the quick <|tool|>brown</tool><|tool|> fox",
 ]
 
 
 def recipe(base: Path, data: Path, **method: Any) -> Recipe:
-    told = {"kind": "lora", "tokens": ["<tool>", "</tool>"], **method}
+    told = {"kind": "lora", "tokens": ["<|tool|>", "</tool>"], **method}
     run = {"epochs": 40, "batch_size": 8, "learning_rate": 2e-2, "weight_decay": 0.0, "checkpoint_minutes": 1e-6}
     return Recipe.model_validate({"base": str(base), "data": {"train": str(data)}, "method": told, "run": run})
 
@@ -57,7 +57,7 @@ def test_the_tuned_model_writes_the_new_tokens_and_each_is_one(run: Run) -> None
         for ask, answer in PAIRS.items():
             said = model.answer([{"role": "user", "content": ask}], 20)
             assert (said.text, said.stopped) == (answer, True)
-    assert text.encode("<tool></tool>") == [n, n + 1]
+    assert text.encode("<|tool|></tool>") == [n, n + 1]
     assert BaseFacts.read(run.model.folder).vocab_size == n + 2
     about = json.loads((run.folder / "settled.json").read_text())["about"]
     assert about["settled_gap"] <= 1e-4 < about["moved"]
@@ -152,14 +152,14 @@ def test_a_plan_counts_them_and_a_row_is_as_short_as_they_make_it(base: Path, tm
     without = plan(recipe(base, data, tokens=[]), into=tmp_path / "run")
     assert with_tokens.refusals == without.refusals == ()
     assert with_tokens.as_json()["moves"]["tokens"] == 2 * 64
-    pieces = len(Text.read(base).encode("<tool>fox</tool>")) - len(Text.read(base).encode("fox"))
+    pieces = len(Text.read(base).encode("<|tool|>fox</tool>")) - len(Text.read(base).encode("fox"))
     lengths = [sum(n for n, _ in one.ready.lengths) for one in (without, with_tokens)]
     assert lengths[0] - lengths[1] >= 8 * (pieces - 4) > 0
 
 
 def test_new_tokens_that_no_row_has_are_warned_of(base: Path, tmp_path: Path, capsys: Any) -> None:
     data = write_chats(tmp_path / "rows.jsonl", PAIRS)
-    plan(recipe(base, data, tokens=["<tool>", "</tool>", "<think>", "</think>"]), into=tmp_path / "run")
+    plan(recipe(base, data, tokens=["<|tool|>", "</tool>", "<think>", "</think>"]), into=tmp_path / "run")
     assert "no row has <think>, </think>" in capsys.readouterr().err
     plan(recipe(base, data), into=tmp_path / "run")
     assert "no row has" not in capsys.readouterr().err

@@ -57,6 +57,7 @@ def settings(text: Text, raw_text: bool) -> dict[str, Any]:
     template = text.tokenizer.chat_template
     return {
         "end_ids": extra_ends(text),
+        "ends": list(text.end_tokens),
         "add_bos": first,
         "add_eos": last,
         "suppress": sorted(text.never),

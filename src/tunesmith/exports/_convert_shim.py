@@ -78,6 +78,20 @@ def patch_metadata(text_model: Any, asked: dict[str, Any]) -> None:
     text_model.prepare_metadata = prepare_metadata
 
 
+def patch_marks(text_model: Any, ends: list[str]) -> None:
+    """An added token that is not special is part of an answer, unless it ends it.
+
+    The converter takes one that is written like `<|tool|>` for a mark all the same, and answers would be shown without.
+    """
+    by_look = text_model.does_token_look_special
+
+    def does_token_look_special(self: Any, token: Any) -> bool:
+        word = token if isinstance(token, str) else bytes(token).decode()
+        return word in ends and bool(by_look(self, token))
+
+    text_model.does_token_look_special = does_token_look_special
+
+
 def write_ends(writer: Any, end_ids: list[int]) -> None:
     """Put every end token that has no place yet into a free one: the format has eos, eot and eom."""
     import gguf
@@ -110,6 +124,7 @@ def convert() -> None:
 
     patch_pretokenizer(conversion.TextModel, asked["model"])
     patch_metadata(conversion.TextModel, asked)
+    patch_marks(conversion.TextModel, asked["ends"])
     for output in asked["outputs"]:
         tell(begin=output["type"])
         sys.argv = ["convert_hf_to_gguf.py", asked["model"], "--outtype", output["type"], "--outfile", output["path"]]
