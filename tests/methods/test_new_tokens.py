@@ -73,16 +73,20 @@ def test_a_token_of_the_base_keeps_its_id_and_the_others_take_the_next_ones(base
     assert head.rows.ids.tolist() == [n, facts.token_ids["a"], n + 1]
 
 
-def test_a_text_has_one_id_for_each_new_token_and_an_answer_shows_them(bases: dict[bool, Path]) -> None:
-    text, n = Text.read(bases[True]), len(tokenizer())
-    grown = text.knowing({"<tool>": n, "</tool>": n + 1})
+def test_a_text_has_one_id_for_each_new_token_and_an_answer_shows_them(tmp_path: Path) -> None:
+    base, n = save(tmp_path / "base"), len(tokenizer())
+    (tmp_path / "grown").mkdir()
+    saving.copy_words(base, tmp_path / "grown")
+    vocabulary.add(tmp_path / "grown", {"<tool>": n, "</tool>": n + 1}, special=False)
+    text, grown = Text.read(base), Text.read(tmp_path / "grown")
     said = "hello<tool> fox</tool><|im_end|>"
     assert grown.encode(said) == [*text.encode("hello"), n, *text.encode(" fox"), n + 1, *text.encode("<|im_end|>")]
     assert grown.decode(grown.encode(said)) == "hello<tool> fox</tool>"
     assert grown.end_ids == text.end_ids
-    assert n not in text.encode(said), "the text that it was made from stays"
+    (tmp_path / "other").mkdir()
+    saving.copy_words(base, tmp_path / "other")
     with pytest.raises(ValueError, match="have the ids"):
-        text.knowing({"<tool>": n + 5})
+        vocabulary.add(tmp_path / "other", {"<tool>": n + 5}, special=False)
 
 
 @EACH

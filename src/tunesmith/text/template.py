@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.text import vocabulary
 from tunesmith.text.example import Ask, Message, Prompt
 from tunesmith.text.slices import slices
 from tunesmith.text.virtual import tokens_of as virtual_tokens
@@ -43,14 +42,6 @@ class Text:
         own = cls(tokenizer, frozenset(_end_ids(folder, tokenizer)))
         never = frozenset(_generation_config(folder).get("suppress_tokens") or ())
         return cls(tokenizer, own.end_ids | own.turn_end_ids(), day, never)
-
-    def knowing(self, words: Mapping[str, int]) -> Text:
-        """The text of the same model once it has further tokens, under these ids; they are part of what is said.
-
-        Raises:
-            ValueError: the tokenizer would give them other ids.
-        """
-        return replace(self, tokenizer=vocabulary.grown(self.tokenizer, words)) if words else self
 
     @property
     def has_template(self) -> bool:

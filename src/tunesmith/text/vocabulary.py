@@ -1,6 +1,6 @@
-"""Tokens that a tokenizer gets besides its own: in its files, which are edited and not saved anew by it, and at hand.
+"""Tokens that a tokenizer gets besides its own.
 
-A tokenizer that is read and written may come back as another.
+Its files are edited and not saved anew by it: a tokenizer that is read and written may come back as another.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunesmith import files
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def add(folder: Path, words: Mapping[str, int], *, special: bool) -> None:
@@ -24,27 +21,14 @@ def add(folder: Path, words: Mapping[str, int], *, special: bool) -> None:
     Raises:
         ValueError: the tokenizer would give them other ids.
     """
+    enter(folder, words, special=special)
+    _known_as(folder, words)
+
+
+def enter(folder: Path, words: Mapping[str, int], *, special: bool) -> None:
+    """Write tokens into the files of a tokenizer, as `add` does, and ask nobody what comes of it."""
     edit(folder / "tokenizer.json", lambda tree: _with_tokens(tree, words, special))
     edit(folder / "tokenizer_config.json", lambda tree: _with_decoder(tree, words, special))
-    from transformers import AutoTokenizer
-
-    known_as(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), words)
-
-
-def grown(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, int]) -> PreTrainedTokenizerBase:
-    """The tokenizer as it is once `add` has made tokens known that are not special; the one that is given stays.
-
-    Raises:
-        ValueError: the tokenizer would give them other ids.
-    """
-    from copy import deepcopy
-
-    from tokenizers import AddedToken
-
-    made = deepcopy(tokenizer)
-    made.add_tokens([AddedToken(**_token(word, special=False)) for word in words])
-    known_as(made, words)
-    return made
 
 
 def edit(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -53,8 +37,10 @@ def edit(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None
     files.write_json(file, change(tree))
 
 
-def known_as(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, int]) -> None:
-    """Raises ValueError where a text of the words has other ids than theirs."""
+def _known_as(folder: Path, words: Mapping[str, int]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     found = list(tokenizer("".join(words), add_special_tokens=False)["input_ids"])
     if found != list(words.values()):
         told = f"{found[:4]}..., and rows {list(words.values())[:4]}... of the embedding"

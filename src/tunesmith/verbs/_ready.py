@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,6 +17,7 @@ from tunesmith import files, say
 from tunesmith.errors import Fault, TunesmithError
 from tunesmith.machine import Chosen, Machine
 from tunesmith.recipe import Recipe
+from tunesmith.text import vocabulary
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
 from tunesmith.verbs.export import wanted
@@ -160,7 +163,7 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         return
     words = ready.method.words(facts)
     try:
-        text = text.knowing(words)
+        text = _knowing(words, facts, ready.day) if words else text
     except ValueError as error:
         fix = "leave method.tokens out, or save the tokenizer anew with AutoTokenizer in Python"
         ready.refusals.append(Fault("plan/tokens-refused", _first_line(error), fix=fix, key="method.tokens"))
@@ -179,6 +182,22 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         ready.refusals.append(
             Fault("plan/no-loss", what, fix="give rows with answers: tunesmith inspect shows what is learnt")
         )
+
+
+def _knowing(words: Mapping[str, int], facts: BaseFacts, day: date) -> Text:
+    """The text of the base once it has further tokens, read from files as the tuned model will have them.
+
+    Raises:
+        ValueError: the tokenizer would give them other ids.
+    """
+    from tunesmith.weights.save import copy_words
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shutil.copyfile(facts.folder / "config.json", folder / "config.json")
+        copy_words(facts.folder, folder)
+        vocabulary.add(folder, words, special=False)
+        return Text.read(folder, day)
 
 
 def _not_seen(words: Mapping[str, int], rows: Sequence[Tokens]) -> None:

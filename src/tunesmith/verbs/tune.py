@@ -224,7 +224,7 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
             words = method.words(planned.ready.facts)
             if words:
                 copy_words(work.base, beside)
-                vocabulary.add(beside, words, special=False)
+                vocabulary.enter(beside, words, special=False)
     return learnt
 
 
