@@ -46,15 +46,15 @@ class Way:
 
 
 WAYS = {
-    "freeze": Way({"kind": "freeze", "layers": 1, "head": True}, 1e-3, shapes=HALF),
-    "lora": Way({"kind": "lora", "rank": 8, "targets": ["q_proj", "embed_tokens", "lm_head"]}, 1e-2, shapes=HALF),
-    "qlora": Way({"kind": "qlora", "rank": 8}, 1e-2, shapes=OTHER_HALF),
+    "freeze": Way({"kind": "freeze", "layers": 1, "head": True}, 1e-3, shapes=EVERY[:1]),
+    "lora": Way({"kind": "lora", "rank": 8, "targets": ["q_proj", "embed_tokens", "lm_head"]}, 1e-2, shapes=EVERY[4:5]),
+    "qlora": Way({"kind": "qlora", "rank": 8}, 1e-2, shapes=EVERY[2:3]),
     "adapter": Way({"kind": "adapter", "size": 40}, 1e-2, shapes=HALF),
     "adapter behind": Way({"kind": "adapter", "form": "houlsby", "size": 40}, 2e-2, ("web",), OTHER_HALF),
     "prompt": Way({"kind": "prompt", "length": 12}, 3e-1),
-    "ptuning": Way({"kind": "ptuning", "length": 12}, 3e-1, shapes=OTHER_HALF),
-    "prefix": Way({"kind": "prefix", "length": 12}, 3e-2, ("web",)),
-    "prefix projected": Way({"kind": "prefix", "length": 12, "projection": 32}, 3e-2, ("web",), HALF[:1]),
+    "ptuning": Way({"kind": "ptuning", "length": 12}, 3e-1, shapes=EVERY[3:4]),
+    "prefix": Way({"kind": "prefix", "length": 12}, 3e-2, ("web",), HALF),
+    "prefix projected": Way({"kind": "prefix", "length": 12, "projection": 32}, 3e-2, ("web",), EVERY[1:2]),
 }
 ALL = bool(os.environ.get("TUNESMITH_ALL_SHAPES"))
 CELLS = [(way, *shape) for way, one in WAYS.items() for shape in (EVERY if ALL else one.shapes)]
