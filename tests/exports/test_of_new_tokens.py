@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,23 +11,26 @@ from typing import Any
 import pytest
 
 import needs
-from tiny.models import save, tokenizer
+from tiny.models import CORPUS, config, save, tokenizer
 from tiny.rows import BY_HEART, write_chats
 from tunesmith.artifact import Export, Model, Run
 from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.ollama import Ollama
 from tunesmith.exports.web import Web
 from tunesmith.learn.agree import gap, logprobs
+from tunesmith.methods.lora import Lora
 from tunesmith.recipe import Recipe
 from tunesmith.runtimes.llama_cpp import LlamaCpp
 from tunesmith.runtimes.ollama import Ollama as OllamaRuntime
 from tunesmith.runtimes.onnxruntime import OnnxRuntime
 from tunesmith.runtimes.torch import open_folder
 from tunesmith.runtimes.transformers_js import TransformersJs
+from tunesmith.text import vocabulary
 from tunesmith.text.template import Text
 from tunesmith.verbs._merge import merge
 from tunesmith.verbs.plan import plan
 from tunesmith.verbs.tune import tune
+from tunesmith.weights import save as saving
 from tunesmith.weights.facts import BaseFacts
 from tunesmith.weights.load import load
 
@@ -85,6 +89,45 @@ def test_llama_cpp_reads_and_writes_them_as_torch_does(run: Run, tmp_path: Path)
     n, fields = len(tokenizer()), GGUFReader(export.variants["f32"].path).fields
     kinds = fields["tokenizer.ggml.token_type"].contents()
     assert kinds[n:] == [TokenType.USER_DEFINED] * 2
+
+
+def with_sentencepiece(folder: Path) -> Path:
+    """A random model of Llama's first kind: its vocabulary is in tokenizer.model, which llama.cpp's converter reads."""
+    import sentencepiece
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.mkdir()
+    made = io.BytesIO()
+    told = {"vocab_size": 400, "model_type": "bpe", "byte_fallback": True, "hard_vocab_limit": False}
+    trainer = sentencepiece.SentencePieceTrainer
+    trainer.train(sentence_iterator=iter(CORPUS), model_writer=made, minloglevel=2, **told)
+    (folder / "tokenizer.model").write_bytes(made.getvalue())
+    own = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    words = AutoTokenizer.from_pretrained(folder)
+    words.save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config("llama", len(words))).save_pretrained(folder)
+    (folder / "tokenizer.model").write_bytes(made.getvalue())
+    return folder
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_file_made_from_tokenizer_model_has_them_too(special: bool, tmp_path: Path) -> None:
+    base = with_sentencepiece(tmp_path / "base")
+    method, facts = Lora(rank=4, tokens=("<|tool|>", "</tool>")), BaseFacts.read(base)
+    words, into = method.words(facts), tmp_path / "model"
+    saving.save(method.settle(method.wrap(load(base), facts)), base, into)
+    vocabulary.add(into, words, special=special)
+    assert Text.read(into).decode(list(words.values())) == ("" if special else "<|tool|></tool>")
+    (tmp_path / "gguf").mkdir()
+    export = Gguf(types=("f32",)).write(Model.of(into), {}, tmp_path / "gguf")
+    from gguf import GGUFReader
+
+    fields = GGUFReader(export.variants["f32"].path).fields
+    assert fields["tokenizer.ggml.model"].contents() == "llama"
+    assert fields["tokenizer.ggml.tokens"].contents()[-2:] == list(words)
 
 
 def test_the_web_reads_and_writes_them_as_torch_does(run: Run, tmp_path: Path) -> None:

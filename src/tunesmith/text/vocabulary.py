@@ -29,6 +29,8 @@ def enter(folder: Path, words: Mapping[str, int], *, special: bool) -> None:
     """Write tokens into the files of a tokenizer, as `add` does, and ask nobody what comes of it."""
     edit(folder / "tokenizer.json", lambda tree: _with_tokens(tree, words, special))
     edit(folder / "tokenizer_config.json", lambda tree: _with_decoder(tree, words, special))
+    if (folder / "tokenizer.model").is_file():  # llama.cpp's converter reads that, and from here what was added to it
+        edit(folder / "added_tokens.json", lambda tree: {**tree, **words})
 
 
 def edit(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
