@@ -60,9 +60,11 @@ def test_list_names_every_member_with_its_options(capsys: Capture) -> None:
         room: list(table) for room, table in rooms.ROOMS.items()
     }
     n_options = 0
-    for members in tree.values():
+    for room, members in tree.items():
         for member in members:
-            assert set(member) == {"name", "summary", "options"}
+            reaches = {"delivers"} if room == "methods" else set()
+            assert set(member) == {"name", "summary", "options"} | reaches
+            assert set(member.get("delivers", rooms.ROOMS["exports"])) == set(rooms.ROOMS["exports"])
             assert member["summary"]
             for option in member["options"]:
                 assert set(option) == {"name", "type", "default", "text"}
