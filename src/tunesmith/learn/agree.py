@@ -33,9 +33,11 @@ def logprobs(
     model.eval()
     device = next(model.parameters()).device
 
+    left_out = frozenset(never)
+
     def told(ids: tuple[int, ...]) -> Tensor:
         logits = model(input_ids=torch.tensor([ids], device=device)).logits[0, skip:].float()
-        kept = [one for one in range(logits.shape[-1]) if one not in never] if never else slice(None)
+        kept = [one for one in range(logits.shape[-1]) if one not in left_out] if left_out else slice(None)
         chosen: Tensor = logits[:, kept].log_softmax(-1)
         return chosen
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -12,9 +11,8 @@ from pydantic import Field
 from tunesmith import rooms
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
-from tunesmith.methods import _moved
 from tunesmith.methods._contract import Delivery
-from tunesmith.methods._tuning import Tuning
+from tunesmith.methods._moved import Moved
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.weights.places import Place
 
 
-class Freeze(Tuning):
+class Freeze(Moved):
     """Some weights of the model move, most often those of its last layers, and the others are frozen.
 
     The backward pass ends at the lowest weight that moves: what lies below goes forward only, and keeps nothing.
@@ -32,7 +30,6 @@ class Freeze(Tuning):
 
     kind: ClassVar[str] = "freeze"
     learning_rate: ClassVar[float] = 1e-4
-    keeps_base: ClassVar[bool] = False
 
     layers: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] | tuple[int, ...] = 0.25
     """Layers that move: how many of the last (0: none), or the last share of all, rounded up, or a list of numbers
@@ -158,18 +155,6 @@ class Freeze(Tuning):
             if name in moves:
                 weight.data = weight.data.float()
         return model
-
-    def save(self, model: nn.Module, into: Path) -> None:
-        """The weights that move, by name."""
-        _moved.save(model, into)
-
-    def load(self, model: nn.Module, folder: Path) -> None:
-        """Put them back, each in its place."""
-        _moved.load(model, folder)
-
-    def settle(self, model: nn.Module) -> PreTrainedModel:
-        """It is at rest as it stands."""
-        return model  # type: ignore[return-value]
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: it is a plain model. Some architectures have no head of its own in llama.cpp."""

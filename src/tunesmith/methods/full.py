@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith.methods import _moved
 from tunesmith.methods._contract import Delivery
-from tunesmith.methods._tuning import Tuning
+from tunesmith.methods._moved import Moved
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -14,12 +12,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Full(Tuning):
+class Full(Moved):
     """Every weight moves. The most that can be learnt, and the most memory: 16 bytes a weight."""
 
     kind: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 5e-5
-    keeps_base: ClassVar[bool] = False
 
     def moves(self, base: BaseFacts) -> Mapping[str, int]:
         """All weights; tied ones count once."""
@@ -28,18 +25,6 @@ class Full(Tuning):
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model itself, in float32, each weight asking for a gradient."""
         return model.float().requires_grad_(True)  # type: ignore[no-any-return]
-
-    def save(self, model: nn.Module, into: Path) -> None:
-        """All weights as they are trained, tied ones once."""
-        _moved.save(model, into)
-
-    def load(self, model: nn.Module, folder: Path) -> None:
-        """Put them back, each in its place."""
-        _moved.load(model, folder)
-
-    def settle(self, model: nn.Module) -> PreTrainedModel:
-        """It is at rest as it stands."""
-        return model  # type: ignore[return-value]
 
     def delivers(self, base: BaseFacts | None) -> Mapping[str, Delivery]:
         """Everywhere: a fully tuned model is a plain model."""
