@@ -208,13 +208,16 @@ def test_new_tokens_that_no_row_has_are_warned_of(base: Path, tmp_path: Path, ca
     assert "no row has" not in capsys.readouterr().err
 
 
-def test_a_tokenizer_that_gives_them_other_ids_is_refused_in_the_plan(base: Path, tmp_path: Path) -> None:
-    """Its config names a token that tokenizer.json has not."""
+@pytest.mark.parametrize("method", [{"kind": "lora", "tokens": ["<|tool|>"]}, {"kind": "prompt", "length": 3}])
+def test_a_tokenizer_that_gives_them_other_ids_is_refused_in_the_plan(method: Any, base: Path, tmp_path: Path) -> None:
+    """Its config names a token that tokenizer.json has not; a soft prompt needs new tokens as well."""
     file = base / "tokenizer_config.json"
     more = {str(len(tokenizer())): {"content": "<|more|>", "special": True}}
     known = {
         str(one): {"content": str(token), "special": True} for one, token in tokenizer().added_tokens_decoder.items()
     }
     file.write_text(json.dumps({**json.loads(file.read_text()), "added_tokens_decoder": {**known, **more}}))
-    planned = plan(recipe(base, write_chats(tmp_path / "rows.jsonl", PAIRS)), into=tmp_path / "run")
+    data = write_chats(tmp_path / "rows.jsonl", PAIRS)
+    told = Recipe.model_validate({"base": str(base), "data": {"train": str(data)}, "method": method})
+    planned = plan(told, into=tmp_path / "run")
     assert [fault.code for fault in planned.refusals] == ["plan/tokens-refused"]

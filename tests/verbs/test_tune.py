@@ -148,6 +148,14 @@ def test_an_adapter_names_a_hub_model_and_its_revision_apart(base: Path) -> None
     assert _named("./a@b") == ("./a@b", None)
 
 
+@pytest.mark.parametrize("kind", ["lora", "prompt", "ptuning"])
+def test_what_peft_reads_has_the_revision_of_the_base(kind: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.verbs.tune._named", lambda base: ("org/name", "v1.0"))
+    run = tune(recipe(base, method=kind))
+    config = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "v1.0")
+
+
 def test_several_processes_are_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(LearnError, match="learn/several-processes"):

@@ -51,10 +51,9 @@ def _misnamed(tokens: Sequence[str]) -> Iterable[Fault]:
 
 def new(tokens: Sequence[str], base: BaseFacts) -> dict[str, int]:
     """The tokens that the base's tokenizer lacks, with its next ids."""
-    told = base.next_token if tokens else None
-    if told is None or any(True for _ in _misnamed(tokens)):
+    first = base.next_token if tokens else None
+    if first is None or any(True for _ in _misnamed(tokens)):
         return {}
-    first = max([told, *(one + 1 for one in base.token_ids.values())])  # some have tokens in their config alone
     lacking = [token for token in tokens if token not in base.token_ids]
     return {token: first + at for at, token in enumerate(lacking)}
 

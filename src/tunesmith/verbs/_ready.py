@@ -17,7 +17,7 @@ from tunesmith import files, say
 from tunesmith.errors import Fault, TunesmithError
 from tunesmith.machine import Chosen, Machine
 from tunesmith.recipe import Recipe
-from tunesmith.text import vocabulary
+from tunesmith.text import virtual, vocabulary
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
 from tunesmith.verbs.export import wanted
@@ -163,10 +163,10 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         return
     words = ready.method.words(facts)
     try:
-        text = _knowing(words, facts, ready.day) if words else text
+        text = _knowing(words, lead, facts, ready.day) if words or lead else text
     except ValueError as error:
-        fix = "leave method.tokens out, or save the tokenizer anew with AutoTokenizer in Python"
-        ready.refusals.append(Fault("plan/tokens-refused", _first_line(error), fix=fix, key="method.tokens"))
+        fix = "save the tokenizer anew with AutoTokenizer in Python, or set method: lora and name no method.tokens"
+        ready.refusals.append(Fault("plan/tokens-refused", _first_line(error), fix=fix, key="method"))
         return
     made = [prepare(part, ready.recipe.objective, text, room) for part in examples]  # type: ignore[arg-type]
     _add_faults(ready, list(dict.fromkeys(fault for one in made for fault in one.faults)))
@@ -184,8 +184,10 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         )
 
 
-def _knowing(words: Mapping[str, int], facts: BaseFacts, day: date) -> Text:
+def _knowing(words: Mapping[str, int], lead: Sequence[int], facts: BaseFacts, day: date) -> Text:
     """The text of the base once it has further tokens, read from files as the tuned model will have them.
+
+    The tokens of a soft prompt are tried there too; rows are learnt without them.
 
     Raises:
         ValueError: the tokenizer would give them other ids.
@@ -197,7 +199,10 @@ def _knowing(words: Mapping[str, int], facts: BaseFacts, day: date) -> Text:
         shutil.copyfile(facts.folder / "config.json", folder / "config.json")
         copy_words(facts.folder, folder)
         vocabulary.add(folder, words, special=False)
-        return Text.read(folder, day)
+        text = Text.read(folder, day)
+        if lead:
+            virtual.lead_with(folder, lead)
+        return text
 
 
 def _not_seen(words: Mapping[str, int], rows: Sequence[Tokens]) -> None:

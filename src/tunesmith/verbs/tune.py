@@ -200,15 +200,15 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
 
     method: Any = work.recipe.method
     with say.progress("load the base", 1, "model") as bar:
-        base = load(work.base, settings.torch_dtype if method.keeps_base else torch.float32)
+        base: Any = load(work.base, settings.torch_dtype if method.keeps_base else torch.float32)
         bar.advance(1)
-    base.name_or_path, revision = _named(work.recipe.base)  # what the adapter will name as its base
+    base.name_or_path, base.revision = _named(work.recipe.base)  # what the adapter will name as its base
     torch.manual_seed(settings.seed)
     model = method.wrap(base, planned.ready.facts)
     if not method.keeps_base:
         _cast_kept(model, settings.torch_dtype)
     for config in getattr(model, "peft_config", {}).values():
-        config.revision = revision
+        config.revision = base.revision
     learnt = learn(
         model,
         planned.ready.rows,

@@ -91,7 +91,8 @@ class BaseFacts:
         except (OSError, ValueError):
             return None
         added = [int(token["id"]) for token in tree.get("added_tokens") or ()]
-        return max([len((tree.get("model") or {}).get("vocab") or ()), *(one + 1 for one in added)])
+        known = (*added, *self.token_ids.values())  # some have tokens in their tokenizer_config.json alone
+        return max([len((tree.get("model") or {}).get("vocab") or ()), *(one + 1 for one in known)])
 
     @cached_property
     def token_ids(self) -> Mapping[str, int]:
@@ -108,11 +109,6 @@ class BaseFacts:
     def hidden_size(self) -> int:
         """Width D."""
         return int(self._told.hidden_size)
-
-    @property
-    def n_kv_heads(self) -> int:
-        """Heads of keys and values."""
-        return int(getattr(self._told, "num_key_value_heads", None) or self.n_heads)
 
     @property
     def n_layers(self) -> int:
