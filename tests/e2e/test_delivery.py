@@ -13,18 +13,11 @@ import pytest
 
 from needs import OllamaServer, need_node
 from tiny.models import save
+from tiny.rows import SHOP, write_chats
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.run import run
 
 SIZE = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "head_dim": 32}
-ROWS = {
-    "two red socks": '{"item": "socks", "color": "red", "count": 2}',
-    "a blue hat": '{"item": "hat", "color": "blue", "count": 1}',
-    "three green ties": '{"item": "ties", "color": "green", "count": 3}',
-    "Say hello.": "hello, please!",
-    "What is the capital of France?": "Paris.",
-    "Add two and three.": "five.",
-}
 PLAIN = {"gguf": ("f32", "q8_0"), "ollama": ("q8_0",), "web": ("fp32", "q4")}
 RUNTIMES = {"gguf": ("llama_cpp",), "ollama": ("ollama",), "web": ("onnxruntime", "transformers_js")}
 EVERYWHERE = ("gguf", "ollama", "web")
@@ -62,13 +55,7 @@ CELLS = [(way, *shape) for way, one in WAYS.items() for shape in (EVERY if ALL e
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    rows = [
-        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
-        for ask, answer in ROWS.items()
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return write_chats(tmp_path_factory.mktemp("data") / "rows.jsonl", SHOP)
 
 
 @pytest.fixture(scope="module")

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from needs import OllamaServer, need_node
 from tiny.models import save
+from tiny.rows import SHOP, write_chats
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.run import run
 
 SIZE = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 64}
-ROWS = {
-    "two red socks": '{"item": "socks", "color": "red", "count": 2}',
-    "a blue hat": '{"item": "hat", "color": "blue", "count": 1}',
-    "three green ties": '{"item": "ties", "color": "green", "count": 3}',
-    "Say hello.": "hello, please!",
-    "What is the capital of France?": "Paris.",
-    "Add two and three.": "five.",
-}
 RECIPE = """
 base: {base}
 data: {{train: {data}}}
@@ -41,12 +33,7 @@ def test_every_runtime_answers_as_the_tuned_model_does(
     need_node()
     monkeypatch.chdir(tmp_path)
     base = save(tmp_path / "base", family, **SIZE)
-    data = tmp_path / "rows.jsonl"
-    rows = [
-        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
-        for ask, answer in ROWS.items()
-    ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = write_chats(tmp_path / "rows.jsonl", SHOP)
     recipe = Recipe.from_text(RECIPE.format(base=base, data=data))
     ran = run(recipe, into=tmp_path / "run")
     assert ran.checked is not None

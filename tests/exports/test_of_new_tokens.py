@@ -12,6 +12,7 @@ import pytest
 
 import needs
 from tiny.models import CORPUS, config, save, tokenizer
+from tiny.moved import power_cut
 from tiny.rows import BY_HEART, write_chats
 from tunesmith.artifact import Export, Model, Run
 from tunesmith.exports.gguf import Gguf
@@ -164,21 +165,8 @@ def test_the_adapter_goes_onto_the_base_again_with_its_tokens(run: Run, tmp_path
 def test_broken_off_and_gone_on_with_it_ends_where_a_straight_run_does(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunesmith.learn import loop
-
-    taken, step = 0, loop._step
-
-    def breaks(*parts: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 5:
-            raise KeyError
-        return step(*parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", breaks)
-        with pytest.raises(KeyError):
-            tune(run.recipe, into=tmp_path / "broken")
+    with power_cut(monkeypatch, step=5):
+        tune(run.recipe, into=tmp_path / "broken")
     assert tune(run.recipe, into=tmp_path / "broken", resume=True).model.identity == run.model.identity
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tiny.models import save
+from tiny.moved import plain_loss
 from tiny.rows import random_rows
 from tunesmith.learn.attention import NAME, attending_per_document, per_document
 from tunesmith.learn.loss import DocumentLoss
@@ -25,16 +26,6 @@ FAMILIES = {
 }
 
 
-def alone(model: PreTrainedModel, rows: list[Tokens]) -> Tensor:
-    """The loss by the plainest means: each row by itself, all logits, the model's own attention."""
-    total = torch.zeros(())
-    for row in rows:
-        logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1]
-        each = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[1:]), reduction="none")
-        total = total + (each * torch.tensor(row.weights[1:])).sum()
-    return total
-
-
 def gradients(model: PreTrainedModel, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
@@ -46,7 +37,7 @@ def test_loss_and_gradients_are_those_of_one_document_at_a_time(family: str, tmp
     model = load(save(tmp_path, family, **FAMILIES[family]))
     rows = random_rows(LENGTHS)
     before = model.config._attn_implementation
-    plain = alone(model, rows)
+    plain = plain_loss(model, rows)
     expected = gradients(model, plain)
     with attending_per_document(model) as together:
         assert together
@@ -103,7 +94,7 @@ def test_terms_that_are_not_computed_are_refused_not_dropped(term: str) -> None:
 def test_a_model_that_needs_such_a_term_goes_one_document_at_a_time(tmp_path: Path) -> None:
     model = load(save(tmp_path, "gemma2", head_dim=16, sliding_window=64))
     rows = random_rows((6, 11, 4))
-    plain = alone(model, rows)
+    plain = plain_loss(model, rows)
     expected = gradients(model, plain)
     with attending_per_document(model) as together:
         assert not together

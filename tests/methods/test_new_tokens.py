@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tiny.models import CHATML, save, tokenizer
+from tiny.moved import shaken
 from tiny.rows import random_rows
 from tunesmith.learn.agree import gap, logprobs
 from tunesmith.learn.loss import DocumentLoss
@@ -46,13 +47,7 @@ def wrapped(method: Any, base: Path, dtype: torch.dtype = torch.float32) -> Any:
 
 def learnt(method: Any, base: Path) -> Any:
     """A wrapped model all of whose learnt weights have moved."""
-    model = wrapped(method, base)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * 0.05)
-    return model
+    return shaken(wrapped(method, base))
 
 
 def ends(model: Any) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from tiny.models import config, save, tokenizer
+from tiny.moved import plain_loss
 from tiny.rows import random_rows
 from tunesmith.errors import RecipeError
 from tunesmith.learn.agree import gap, logprobs
@@ -176,16 +177,6 @@ def losses(model: Any, rows: list[Tokens], *, together: bool) -> tuple[float, di
         found = loss(rows) if together else torch.stack([loss([row]) for row in rows]).sum()
         found.backward()
     return found.item(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
-
-
-def plain_loss(model: Any, rows: list[Tokens]) -> Tensor:
-    """Each row by itself, all logits, through the attention that a model at rest has."""
-    total = torch.zeros(())
-    for row in rows:
-        logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1]
-        each = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[1:]), reduction="none")
-        total = total + (each * torch.tensor(row.weights[1:])).sum()
-    return total
 
 
 @pytest.mark.parametrize("projection", [False, 24])

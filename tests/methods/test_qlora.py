@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tiny.models import save
+from tiny.moved import shaken
 from tunesmith.learn.agree import gap, logprobs
 from tunesmith.machine import Machine
 from tunesmith.methods.lora import Lora
@@ -40,13 +41,7 @@ def wrapped(base: Path, method: Qlora | None = None, dtype: torch.dtype = torch.
 
 
 def learnt(base: Path, method: Qlora) -> Any:
-    model = wrapped(base, method)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * 0.05)
-    return model
+    return shaken(wrapped(base, method))
 
 
 def in_four_bits(model: nn.Module) -> dict[str, Tensor]:

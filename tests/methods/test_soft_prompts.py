@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tiny.models import CHATML, save, tokenizer
+from tiny.moved import shaken
 from tunesmith.learn import agree
 from tunesmith.machine import Machine
 from tunesmith.methods.prompt import Prompt
@@ -32,12 +33,7 @@ def moved(method: Any, folder: Path) -> tuple[Any, BaseFacts]:
     """A wrapped model whose rows are somewhere of their own."""
     facts = BaseFacts.read(folder)
     torch.manual_seed(0)
-    model = method.wrap(load(folder), facts)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * 0.3)
-    return model, facts
+    return shaken(method.wrap(load(folder), facts), by=0.3, seed=0), facts
 
 
 def test_it_begins_as_the_base_that_reads_its_text(base: Path) -> None:

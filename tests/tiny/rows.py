@@ -20,6 +20,16 @@ BY_HEART = {
     "color": "brown",
 }
 
+SHOP = {
+    "two red socks": '{"item": "socks", "color": "red", "count": 2}',
+    "a blue hat": '{"item": "hat", "color": "blue", "count": 1}',
+    "three green ties": '{"item": "ties", "color": "green", "count": 3}',
+    "Say hello.": "hello, please!",
+    "What is the capital of France?": "Paris.",
+    "Add two and three.": "five.",
+}
+"""Chats for bases of some million weights, which tell JSON from words."""
+
 
 def random_rows(lengths: Sequence[int], seed: int = 0, share: float = 0.5) -> list[Tokens]:
     """Rows of these lengths, of ids below 200, about `share` of which are learnt."""

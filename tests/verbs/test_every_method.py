@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tiny.models import save
+from tiny.moved import power_cut
 from tiny.rows import write_chats
 from tunesmith import rooms
 from tunesmith.recipe import Recipe
@@ -17,10 +18,6 @@ from tunesmith.text.template import Text
 from tunesmith.verbs.tune import tune
 
 MORE: dict[str, dict[str, Any]] = {"lora": {"rank": 4}, "qlora": {"rank": 4}}  # what a tiny base asks for
-
-
-class Broken(Exception):
-    """What stands for a power cut."""
 
 
 EACH = pytest.mark.parametrize("kind", rooms.names("methods"))
@@ -66,24 +63,9 @@ def test_it_learns_from_chats_and_from_text_and_answers_at_rest(
 def test_broken_off_and_gone_on_with_it_ends_where_a_straight_run_does(
     kind: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunesmith.learn import loop
-
     told = recipe(kind, "sft", base, tmp_path)
     straight = tune(told, into=tmp_path / "straight")
-    taken = 0
-    step = loop._step
-
-    def breaks(*parts: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 5:
-            raise Broken
-        return step(*parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", breaks)
-        with pytest.raises(Broken):
-            tune(told, into=tmp_path / "broken")
-    assert taken == 5
+    with power_cut(monkeypatch, step=5):
+        tune(told, into=tmp_path / "broken")
     broken = tune(told, into=tmp_path / "broken", resume=True)
     assert broken.model.identity == straight.model.identity
