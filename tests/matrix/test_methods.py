@@ -350,9 +350,9 @@ def test_the_memory_estimate_is_an_upper_bound(name: str, recompute: bool, base:
     trainable = method.trainable(facts)
     weights = sum(weight.nbytes for weight in model.parameters()) + trainable * 12
     told = estimate.Load.of(method, facts, "float32", 256)
-    n_tokens = len(document.ids) + method.beside(facts)
+    n_tokens = len(document.ids) + method.footprint(facts).n_attended
     bound = estimate.memory_bytes(facts, told, tokens_at_once=n_tokens, recompute=recompute) - estimate.PROGRAM
-    per_token = told.token_bytes(facts, recompute=recompute)
+    per_token = estimate.token_bytes(facts, told, recompute=recompute)
     assert activations + weights <= bound
     assert activations <= n_tokens * per_token + 128 * facts.vocab_size * 4
     assert recompute or n_tokens * per_token < ROWS[name].bound_within * activations, "a bound that is of some use"

@@ -72,7 +72,7 @@ def test_at_rest_it_answers_as_it_was_trained(family: str, form: Any, tmp_path: 
     assert (tuned - own).abs().max() > 0.3
     assert (logits(settled) - tuned).abs().max() < 1e-5
     n_more = sum(weight.numel() for weight in settled.parameters()) - facts.n_parameters
-    assert n_more == method.adds(facts)
+    assert n_more == method.footprint(facts).n_added
 
 
 @each_family

@@ -81,7 +81,7 @@ def test_what_is_counted_is_what_moves(method: Freeze, family: str, bases: dict[
     model = wrapped(method, base.folder)
     moves = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert sum(method.moves(base).values()) == method.trainable(base) == moves > 0
-    assert base.n_parameters + method.adds(base) == sum(weight.numel() for weight in model.parameters())
+    assert base.n_parameters + method.footprint(base).n_added == sum(weight.numel() for weight in model.parameters())
     assert method.refuse(base, MACHINE) == []
 
 
@@ -148,7 +148,7 @@ def test_ends_that_are_two_weights_move_each_for_itself(tmp_path: Path) -> None:
     assert Freeze(layers=0, embeddings=True).moves(base) == {"embeddings": one}
     assert Freeze(layers=0, head=True).moves(base) == {"head": one}
     assert Freeze(layers=0, head=True, embeddings=True).moves(base) == {"embeddings": one, "head": one}
-    assert Freeze(layers=0, head=True).adds(base) == 0
+    assert Freeze(layers=0, head=True).footprint(base).n_added == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -168,7 +168,7 @@ def test_a_tied_head_that_moves_alone_is_a_weight_of_its_own_from_then_on(
     saving.save(settled, base.folder, tmp_path / "model")
     back = BaseFacts.read(tmp_path / "model")
     assert not back.tied
-    assert back.n_parameters == base.n_parameters + method.adds(base) == base.n_parameters + base.vocab_size * 64
+    assert method.footprint(base).n_added == base.vocab_size * 64 == back.n_parameters - base.n_parameters
     assert gap(logprobs(load(back.folder), asked), told) == 0
     assert gap(told, logprobs(load(base.folder), asked)) > 1e-3
     assert torch.equal(load(back.folder).get_input_embeddings().weight, load(base.folder).get_input_embeddings().weight)
@@ -268,7 +268,7 @@ def test_nothing_is_kept_below_the_lowest_weight_that_moves(
     method: Freeze, lowest: int, recompute: bool, family: str, bases: dict[str, Path]
 ) -> None:
     base = BaseFacts.read(bases[family])
-    assert method.lowest(base) == lowest
+    assert method.footprint(base).lowest == lowest
     model = wrapped(method, base.folder)
     if recompute:
         recompute_activations(model)
@@ -304,7 +304,7 @@ def test_the_memory_estimate_counts_the_layers_that_go_backward(method: Freeze, 
         held = loss(random_rows((256,)))
         kept = by_layer(seen)
     told = estimate.Load.of(method, facts, "float32", 256)
-    a_token = estimate.token_bytes(facts, "float32", recompute=False, lowest=told.lowest)
+    a_token = estimate.token_bytes(facts, told, recompute=False)
     assert sum(kept.values()) <= 256 * a_token + 128 * facts.vocab_size * 4
     assert lowest == N_LAYERS or 256 * a_token < 4 * sum(kept.values()), "a bound that is of some use"
     standing = sum(weight.numel() * (16 if weight.requires_grad else 4) for weight in model.parameters())
@@ -410,7 +410,7 @@ def test_a_base_whose_layers_are_in_no_list_is_refused_where_layers_are_chosen(t
     assert fault.code == "method/no-layer-list"
     by_name = Freeze(layers=0, names=("*.layers.2.*",))
     assert faults(by_name, base) == []
-    assert by_name.lowest(base) == 0  # it cannot be told
+    assert by_name.footprint(base).lowest == 0  # it cannot be told
     assert moving(by_name.wrap(empty(tmp_path), base)) == {
         name for name, _ in empty(tmp_path).named_parameters() if ".layers.2." in name
     }

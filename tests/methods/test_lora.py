@@ -105,7 +105,7 @@ def test_an_update_of_a_tied_head_moves_the_head_alone(base: Path, tmp_path: Pat
     assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
     assert gap(logprobs(load(tmp_path), ASKED), tuned) < 1e-5
     facts = BaseFacts.read(base)
-    assert BaseFacts.read(tmp_path).n_parameters == facts.n_parameters + method.adds(facts)
+    assert BaseFacts.read(tmp_path).n_parameters == facts.n_parameters + method.footprint(facts).n_added
 
 
 def test_an_update_of_a_tied_embedding_leaves_the_head_as_it_was(base: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_update_of_a_tied_embedding_leaves_the_head_as_it_was(base: Path, tmp
 
 def test_a_base_stays_tied_where_neither_end_is_a_target(base: Path) -> None:
     method = Lora(rank=4)
-    assert method.adds(BaseFacts.read(base)) == 0
+    assert method.footprint(BaseFacts.read(base)).n_added == 0
     at_rest = method.settle(learnt(method, base))
     assert at_rest.get_output_embeddings().weight is at_rest.get_input_embeddings().weight
 
@@ -143,9 +143,8 @@ def test_plain_peft_puts_the_adapter_on_the_base_as_it_is(
     assert gap(logprobs(theirs, ASKED), logprobs(model, ASKED)) < 1e-5
     assert gap(logprobs(load(base), ASKED), logprobs(model, ASKED)) > 1e-2
     facts = BaseFacts.read(base)
-    assert sum(weight.numel() for weight in load_file(tmp_path / "adapter_model.safetensors").values()) == method.kept(
-        facts
-    )
+    n_kept = sum(weight.numel() for weight in load_file(tmp_path / "adapter_model.safetensors").values())
+    assert n_kept == method.trainable(facts) + method.footprint(facts).n_kept
 
 
 def test_pissa_takes_the_strongest_parts_out_of_the_base(base: Path) -> None:
@@ -243,8 +242,9 @@ def test_what_a_variant_needs_besides_is_reckoned(tmp_path: Path) -> None:
     chosen = {"rank": 16, "targets": ("q_proj", "v_proj")}
     plain, dora, pissa = (Lora(**chosen, variant=one) for one in ("plain", "dora", "pissa"))  # type: ignore[arg-type]
     assert dora.trainable(facts) - plain.trainable(facts) == 32 * (4096 + 1024)
-    assert dora.leaves(facts) == 3 * (4096 + 1024)
-    assert pissa.trainable(facts) == plain.trainable(facts) == plain.kept(facts) == pissa.kept(facts) // 2
+    assert dora.footprint(facts).n_left == 3 * (4096 + 1024)
+    assert pissa.trainable(facts) == plain.trainable(facts) == pissa.footprint(facts).n_kept
+    assert plain.footprint(facts).n_kept == 0
     loads = [estimate.Load.of(one, facts, "bfloat16", 512) for one in (plain, pissa)]
     assert estimate.disk_bytes(facts, loads[1], "bfloat16") - estimate.disk_bytes(facts, loads[0], "bfloat16") == (
         3 * 4 * plain.trainable(facts)

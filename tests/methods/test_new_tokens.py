@@ -198,7 +198,8 @@ def test_at_rest_only_these_rows_are_others_and_it_answers_the_same(
     assert (ends(settled)[1].weight is ends(settled)[0].weight) == tied
     saving.save(settled, base, tmp_path / "model")
     assert gap(logprobs(load(tmp_path / "model"), asked(base)), tuned) < 2e-5
-    assert BaseFacts.read(tmp_path / "model").n_parameters == own.num_parameters() + method.adds(BaseFacts.read(base))
+    n_added = BaseFacts.read(tmp_path / "model").n_parameters - own.num_parameters()
+    assert n_added == method.footprint(BaseFacts.read(base)).n_added
 
 
 @EACH
@@ -210,7 +211,8 @@ def test_what_is_saved_is_what_is_counted_and_comes_back(
     model = learnt(method, base)
     method.save(model, tmp_path)
     kept = load_file(tmp_path / "adapter_model.safetensors")
-    assert sum(weight.numel() for weight in kept.values()) == method.kept(facts)
+    n_kept = sum(weight.numel() for weight in kept.values())
+    assert n_kept == method.trainable(facts) + method.footprint(facts).n_kept
     assert sum(weight.numel() for weight in model.parameters() if weight.requires_grad) == method.trainable(facts)
     assert method.moves(facts)["tokens"] == 3 * D * (1 if tied else 2)
     other = wrapped(method, base)
@@ -246,7 +248,7 @@ def test_rows_that_the_embedding_has_to_spare_are_used_first(tmp_path: Path) -> 
     model.save_pretrained(base)
     facts = BaseFacts.read(base)
     few, many = Lora(rank=4, tokens=("<a>", "<b>")), Lora(rank=4, tokens=("<a>", "<b>", "<c>"))
-    assert (few.adds(facts), many.adds(facts)) == (0, D)
+    assert (few.footprint(facts).n_added, many.footprint(facts).n_added) == (0, D)
     assert few.words(facts) == {"<a>": n, "<b>": n + 1}
     for method, size in ((few, n + 2), (many, n + 3)):
         tuned = learnt(method, base)

@@ -270,7 +270,7 @@ def test_what_moves_of_a_known_model_by_formula(tmp_path: Path) -> None:
     assert Prefix(length=20).moves(facts) == {"keys and values": 20 * a_token} == {"keys and values": 1_310_720}
     network = 512 * 513 + 513 * a_token
     assert Prefix(length=20, projection=True).moves(facts) == {"embedding": 20 * 512, "projection": network}
-    assert Prefix(length=20).beside(facts) == 20
+    assert Prefix(length=20).footprint(facts).n_attended == 20
 
 
 @pytest.mark.parametrize(

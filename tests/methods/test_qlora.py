@@ -188,9 +188,9 @@ def test_the_bytes_of_the_four_bits_are_those_that_are_reckoned(base: Path) -> N
         tensors = (weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
         held += sum(one.nbytes for one in tensors)
     facts = BaseFacts.read(base)
-    n, bytes_ = Qlora(rank=8).packed(facts)
-    assert n == 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
-    assert held <= bytes_ <= held + 4 * 14
+    footprint = Qlora(rank=8).footprint(facts)
+    assert footprint.n_packed == 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+    assert held <= footprint.other_bytes <= held + 4 * 14
 
 
 def test_a_large_base_stands_at_about_half_a_byte_a_weight(tmp_path: Path) -> None:
@@ -200,7 +200,8 @@ def test_a_large_base_stands_at_about_half_a_byte_a_weight(tmp_path: Path) -> No
     MistralConfig().save_pretrained(tmp_path)
     facts = BaseFacts.read(tmp_path)
     method = Qlora(rank=16, targets=("q_proj", "v_proj"))
-    n, bytes_ = method.packed(facts)
+    footprint = method.footprint(facts)
+    n, bytes_ = footprint.n_packed, footprint.other_bytes
     assert n == 6_979_321_856
     assert bytes_ / n == pytest.approx(0.516, abs=0.002)
     told = estimate.Load.of(method, facts, "bfloat16", 512)

@@ -130,7 +130,7 @@ def settle(
         save_dtype=save.value,
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
-        beside=method.beside(facts),
+        beside=load.footprint.n_attended,
     )
     device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
     total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")
@@ -164,7 +164,7 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
     most = MOST_LEARNT_AT_ONCE if not machine.gpu else 8 * MOST_LEARNT_AT_ONCE
     wanted = max(most, load.longest)
     for recompute in (False, True):
-        fits = int(room / load.token_bytes(facts, recompute=recompute))
+        fits = int(room / estimate.token_bytes(facts, load, recompute=recompute))
         if fits >= load.longest:
             held = min(wanted, fits)
             why = (

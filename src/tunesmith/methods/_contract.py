@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -39,32 +40,14 @@ class Method(Protocol):
     def trainable(self, base: BaseFacts) -> int:
         """How many weights will move: the sum of `moves`."""
 
-    def adds(self, base: BaseFacts) -> int:
-        """How many weights the model at rest has more than the base."""
-
-    def lowest(self, base: BaseFacts) -> int:
-        """The lowest layer, from 0, that the backward pass reaches; below it nothing is kept for it."""
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """What it takes of memory and disk besides the weights that move."""
 
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """The ids of tokens that stand before every row; their rows of the embedding are what is learnt."""
 
     def words(self, base: BaseFacts) -> Mapping[str, int]:
         """Tokens that the base's tokenizer lacks and the model has, with the ids that they get."""
-
-    def beside(self, base: BaseFacts) -> int:
-        """Tokens' worth of keys and values that each row attends to besides its own."""
-
-    def leaves(self, base: BaseFacts) -> int:
-        """Numbers that a token leaves in each layer for the backward pass, besides those of the base."""
-
-    def leaves_at_end(self, base: BaseFacts) -> int:
-        """Numbers that a token leaves after the layers for the backward pass, besides those of the base."""
-
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """How many of the base's weights are not in the type of the products, and the bytes of what stands besides."""
-
-    def kept(self, base: BaseFacts) -> int:
-        """How many numbers `save` writes, in float32; where the base is kept."""
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """Put on: afterwards exactly this method's weights require a gradient, and they are float32."""

@@ -16,6 +16,7 @@ from tunesmith.machine import Machine
 from tunesmith.methods import _tokens
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -101,19 +102,14 @@ class PeftLora(Tuning):
     def _moved(self, name: str, shape: tuple[int, int], base: BaseFacts) -> int:
         return self.rank * sum(shape)
 
-    def adds(self, base: BaseFacts) -> int:
+    def footprint(self, base: BaseFacts) -> Footprint:
         """The head, where it gets a weight of its own; rows of tokens for which there is none to spare."""
         head = base.vocab_size * base.hidden_size if self._unties(base) else 0
         more = _tokens.n_added(self.tokens, base)
-        return head + (more * base.hidden_size * _tokens.n_ends(base) if more else 0)
-
-    def leaves_at_end(self, base: BaseFacts) -> int:
-        """The logits, where the head has an update: they are made whole, and several times."""
-        return COPIES * base.vocab_size if base.ends[1] in self._layers(base) else 0
-
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """None; a head that gets a weight of its own and the rows that come to the vocabulary stand besides."""
-        return 0, 4 * self.adds(base)
+        n_added = head + (more * base.hidden_size * _tokens.n_ends(base) if more else 0)
+        # Logits are made a chunk at a time, but whole, and several times, where the head has an update.
+        n_left_at_end = COPIES * base.vocab_size if base.ends[1] in self._layers(base) else 0
+        return Footprint(n_added=n_added, other_bytes=4 * n_added, n_left_at_end=n_left_at_end)
 
     def _put_on(self, model: PreTrainedModel, base: BaseFacts, **options: Any) -> PeftModel:
         """The model with PEFT's layers put in, the updates in float32."""

@@ -12,6 +12,7 @@ from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class SoftPrompt(Tuning):
             faults.append(Fault("method/embeddings-in-layers", what, fix="set method: lora", file=base.name))
         return faults
 
-    def adds(self, base: BaseFacts) -> int:
+    def footprint(self, base: BaseFacts) -> Footprint:
         """A row for each token beyond those that the embedding has to spare; of a head of its own as well."""
         more = max(0, self.lead(base)[-1] + 1 - base.vocab_size)
-        return more * base.hidden_size * (1 if base.tied else 2)
+        return Footprint(n_added=more * base.hidden_size * (1 if base.tied else 2))
 
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """The next free ids of the tokenizer."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -29,13 +30,9 @@ class Tuning(Part):
         """How many weights will move."""
         return sum(self.moves(base).values())
 
-    def adds(self, base: BaseFacts) -> int:
-        """The model at rest has as many weights as the base."""
-        return 0
-
-    def lowest(self, base: BaseFacts) -> int:
-        """The backward pass goes through all layers."""
-        return 0
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """Nothing besides the weights that move."""
+        return Footprint()
 
     def lead(self, base: BaseFacts) -> tuple[int, ...]:
         """No tokens stand before a row."""
@@ -44,26 +41,6 @@ class Tuning(Part):
     def words(self, base: BaseFacts) -> Mapping[str, int]:
         """The tokenizer stays the base's."""
         return {}
-
-    def beside(self, base: BaseFacts) -> int:
-        """A row attends to nothing but its own tokens."""
-        return 0
-
-    def leaves(self, base: BaseFacts) -> int:
-        """What a token leaves for the backward pass is the base's own."""
-        return 0
-
-    def leaves_at_end(self, base: BaseFacts) -> int:
-        """Nothing: the logits are made a chunk at a time."""
-        return 0
-
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """None, and nothing: the base stands in the type of the products, and alone."""
-        return 0, 0
-
-    def kept(self, base: BaseFacts) -> int:
-        """The weights that move."""
-        return self.trainable(base)
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """All weights learn at one rate."""

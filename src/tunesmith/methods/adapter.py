@@ -11,6 +11,7 @@ from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -85,20 +86,17 @@ class Adapter(Tuning):
         each = n * (2 * matrix + self.size + base.hidden_size)
         return {"behind MLPs": each, **({"behind attention": each} if self.form == "houlsby" else {})}
 
-    def adds(self, base: BaseFacts) -> int:
-        """Neurons of whole blocks, or the adapters themselves."""
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """At rest neurons of whole blocks, or the adapters themselves; and the numbers of each bottleneck."""
         if self.form != "parallel":
-            return self.trainable(base)
+            # What enters an adapter behind a sub-layer stands as well.
+            each = base.hidden_size + 2 * self.size
+            return Footprint(n_added=self.trainable(base), n_left=each * (2 if self.form == "houlsby" else 1))
         from tunesmith.weights._layers_bottleneck import grown_size
 
         more = grown_size(base.inner_size, self.size) - base.inner_size
-        return base.n_layers * more * (3 * base.hidden_size + (2 if base.text_config.get("mlp_bias") else 0))
-
-    def leaves(self, base: BaseFacts) -> int:
-        """The numbers of each bottleneck, and what enters those behind a sub-layer."""
-        if self.form == "parallel":
-            return 4 * self.size
-        return (base.hidden_size + 2 * self.size) * (2 if self.form == "houlsby" else 1)
+        a_neuron = 3 * base.hidden_size + (2 if base.text_config.get("mlp_bias") else 0)
+        return Footprint(n_added=base.n_layers * more * a_neuron, n_left=4 * self.size)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with adapters hung on its sub-layers; all else stays as it is."""

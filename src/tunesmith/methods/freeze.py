@@ -13,6 +13,7 @@ from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._moved import Moved
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -135,13 +136,11 @@ class Freeze(Moved):
             found[part] = found.get(part, 0) + place.count
         return found
 
-    def adds(self, base: BaseFacts) -> int:
-        """The head, where it gets a weight of its own."""
-        return base.vocab_size * base.hidden_size if self._unties(base) else 0
-
-    def lowest(self, base: BaseFacts) -> int:
-        """That of the lowest weight that moves."""
-        return min((place.reached for _, place in self._chosen(base).values()), default=0)
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """The head, where it gets a weight of its own; the backward pass ends at the lowest weight that moves."""
+        head = base.vocab_size * base.hidden_size if self._unties(base) else 0
+        lowest = min((place.reached for _, place in self._chosen(base).values()), default=0)
+        return Footprint(n_added=head, lowest=lowest)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model itself; what moves is float32, and what is frozen stays as it comes."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from tunesmith.errors import Fault, LearnError
 from tunesmith.methods import _pissa
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._peft_lora import WEIGHTS, PeftLora, change_config
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -46,27 +48,23 @@ class Lora(PeftLora):
         """With dora, a length for each output as well."""
         return super()._moved(name, shape, base) + (shape[1] if self.variant == "dora" else 0)
 
-    def leaves(self, base: BaseFacts) -> int:
-        """With dora, what each layer gives is scaled: its own, the update's, and both together stand."""
-        if self.variant != "dora":
-            return 0
-        outputs = sum(base.linear_shapes[name][1] for name in self._layers(base) if name in base.linear_shapes)
-        return -(-3 * outputs // base.n_layers)
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """With pissa, B and A as they began are kept beside what they are; with dora, its lengths take room."""
+        plain = super().footprint(base)
+        if self.variant == "pissa":
+            # Rows of tokens move as well, and need no beginning beside them.
+            return replace(plain, n_kept=self.trainable(base) - sum(self._rows(base).values()))
+        return self._with_lengths(plain, base) if self.variant == "dora" else plain
 
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """With dora, the whole update of a layer is made to take its length, by way of a unit matrix."""
-        n, besides = super().packed(base)
-        if self.variant != "dora":
-            return n, besides
-        linear, rows = base.linear_shapes, base.embedding_shapes
-        sizes = [3 * math.prod(rows.get(name) or linear[name]) for name in self._layers(base)]
-        units = [linear[name][0] ** 2 for name in self._layers(base) if name in linear]
-        return n, besides + 4 * (max(sizes, default=0) + max(units, default=0))
-
-    def kept(self, base: BaseFacts) -> int:
-        """With pissa, B and A as they began are kept beside what they are."""
-        moved = self.trainable(base)
-        return moved if self.variant != "pissa" else 2 * moved - sum(self._rows(base).values())
+    def _with_lengths(self, plain: Footprint, base: BaseFacts) -> Footprint:
+        linear, rows, names = base.linear_shapes, base.embedding_shapes, self._layers(base)
+        # What each layer gives is scaled: its own, the update's, and both together stand.
+        outputs = sum(linear[name][1] for name in names if name in linear)
+        # The whole update of a layer is made to take its length, by way of a unit matrix.
+        updates = [3 * math.prod(rows.get(name) or linear[name]) for name in names]
+        units = [linear[name][0] ** 2 for name in names if name in linear]
+        work = 4 * (max(updates, default=0) + max(units, default=0))
+        return replace(plain, n_left=-(-3 * outputs // base.n_layers), other_bytes=plain.other_bytes + work)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with PEFT's layers put in, the updates in float32.

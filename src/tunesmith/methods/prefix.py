@@ -12,6 +12,7 @@ from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._soft import START
 from tunesmith.methods._tuning import Tuning
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ class Prefix(Tuning):
         network = (self.width + 1) * self.width + (self.width + 1) * n
         return {"embedding": self.length * self.width, "projection": network}
 
-    def beside(self, base: BaseFacts) -> int:
-        """As many as the prefix is long."""
-        return self.length
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """Each row attends to the prefix as well."""
+        return Footprint(n_attended=self.length)
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with a prefix in each layer that attends; all else stays as it is."""

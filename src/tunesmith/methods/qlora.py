@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._peft_lora import PeftLora
+from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
@@ -38,12 +40,13 @@ class Qlora(PeftLora):
         """The layers that stand in four bits: every linear one but the output head."""
         return [name for name in base.linear_shapes if name != base.ends[1]]
 
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """The weights in four bits, and their bytes beside what LoRA has besides."""
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """What LoRA takes, and the bytes of the four bits for the weights that stand in them."""
         from tunesmith.weights import nf4
 
-        sizes = [base.linear_shapes[name][0] * base.linear_shapes[name][1] for name in self._quantised(base)]
-        return sum(sizes), nf4.n_bytes(sizes) + super().packed(base)[1]
+        lora, shapes = super().footprint(base), base.linear_shapes
+        sizes = [shapes[name][0] * shapes[name][1] for name in self._quantised(base)]
+        return replace(lora, n_packed=sum(sizes), other_bytes=lora.other_bytes + nf4.n_bytes(sizes))
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model with its linear layers in four bits and PEFT's layers put in, the updates in float32."""

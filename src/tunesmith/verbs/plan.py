@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,9 @@ def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
     speed = measure(ready.machine)
     gflops = speed.gflops["float32-onednn" if settings.onednn else settings.dtype]
     share = EFFICIENCY[settings.device]
-    every, kept = (estimate.token_bytes(facts, load.dtype, recompute=False, lowest=at) for at in (0, load.lowest))
+    # What the base leaves, whatever the method: over all layers, and over those that go backward.
+    bare = [replace(load, footprint=estimate.Footprint(lowest=at)) for at in (0, load.footprint.lowest)]
+    every, kept = (estimate.token_bytes(facts, one, recompute=False) for one in bare)
     moved = tokens * (every + (TOUCHED - 1) * kept)
     seconds = work / (gflops * 1e9 * share) + moved / speed.bytes_per_second
     products = f"{work / 1e12:.1f} TFLOP at {share:.0%} of the measured {gflops:.0f} GFLOP/s"
@@ -168,7 +170,7 @@ def _disk(ready: Ready, facts: BaseFacts) -> int:
 
     assert ready.settings is not None
     load = _load(ready, facts)
-    larger = 1 + load.n_added / facts.n_parameters
+    larger = 1 + load.footprint.n_added / facts.n_parameters
     exports = sum(int(export.disk_bytes(facts) * larger) for export in wanted(ready.recipe.export))
     return estimate.disk_bytes(facts, load, ready.settings.save_dtype) + exports
 

@@ -12,6 +12,28 @@ ROOM = 1.25  # of activations: what the allocator and the backward pass hold bes
 DTYPES = {"float32": 4, "bfloat16": 2}
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a method takes of memory and disk besides its trainable weights; each is 0 where a method says nothing."""
+
+    n_added: int = 0
+    """Weights that the model at rest has more than the base."""
+    n_kept: int = 0
+    """Numbers in float32 that do not move and are kept with those that do: in memory, in checkpoints and by `save`."""
+    n_packed: int = 0
+    """Weights of the base that do not stand in the type of the products; their bytes are among `other_bytes`."""
+    other_bytes: int = 0
+    """Bytes that stand besides while it learns: packed weights, frozen ones that came to the base, room to work in."""
+    n_attended: int = 0
+    """Tokens' worth of keys and values that each row attends to besides its own."""
+    n_left: int = 0
+    """Numbers that a token leaves in each layer for the backward pass, besides those of the base."""
+    n_left_at_end: int = 0
+    """Numbers that a token leaves after the layers for the backward pass, besides those of the base."""
+    lowest: int = 0
+    """Layer, from 0, at which the backward pass ends: those below it go forward only, and keep nothing for it."""
+
+
 class Moves(Protocol):
     """What has to be known of a method here."""
 
@@ -20,36 +42,15 @@ class Moves(Protocol):
     def trainable(self, base: BaseFacts) -> int:
         """How many weights will move."""
 
-    def adds(self, base: BaseFacts) -> int:
-        """How many weights the model at rest has more than the base."""
-
-    def lowest(self, base: BaseFacts) -> int:
-        """The lowest layer that the backward pass reaches."""
-
-    def beside(self, base: BaseFacts) -> int:
-        """What each row attends to besides its own tokens."""
-
-    def leaves(self, base: BaseFacts) -> int:
-        """Numbers that a token leaves in each layer besides the base's."""
-
-    def leaves_at_end(self, base: BaseFacts) -> int:
-        """Numbers that a token leaves after the layers besides the base's."""
-
-    def packed(self, base: BaseFacts) -> tuple[int, int]:
-        """Weights of the base in another type than that of the products, and the bytes of what stands besides."""
-
-    def kept(self, base: BaseFacts) -> int:
-        """How many numbers are written of what was learnt."""
+    def footprint(self, base: BaseFacts) -> Footprint:
+        """What it takes besides those."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What decides the memory of a run besides the architecture. `longest` is tokens of the longest row.
+    """What decides the memory of a run besides the architecture.
 
-    Layers below `lowest` go forward only. `n_added` are weights that the model at rest has more than the base, `n_left`
-    numbers that a token leaves in each layer besides the base's, `n_left_at_end` those after the layers. `n_packed`
-    weights of the base do not stand in the type of the products, and `packed_bytes` are what stands besides. `n_beside`
-    numbers are kept with those that move, and do not.
+    `longest` is tokens of the longest row, those that the footprint has it attend to included.
     """
 
     n_parameters: int
@@ -57,37 +58,14 @@ class Load:
     keeps_base: bool
     dtype: Literal["float32", "bfloat16"]
     longest: int
-    lowest: int = 0
-    n_added: int = 0
-    n_left: int = 0
-    n_left_at_end: int = 0
-    n_packed: int = 0
-    packed_bytes: int = 0
-    n_beside: int = 0
+    footprint: Footprint = Footprint()
 
     @classmethod
     def of(cls, method: Moves, facts: BaseFacts, dtype: Literal["float32", "bfloat16"], longest: int) -> Self:
-        """That of a method on a base, with products in `dtype` and rows of at most `longest` tokens."""
-        trainable, packed = method.trainable(facts), method.packed(facts)
-        return cls(
-            n_parameters=facts.n_parameters,
-            n_trainable=trainable,
-            keeps_base=method.keeps_base,
-            dtype=dtype,
-            longest=longest + method.beside(facts),
-            lowest=method.lowest(facts),
-            n_added=method.adds(facts),
-            n_left=method.leaves(facts),
-            n_left_at_end=method.leaves_at_end(facts),
-            n_packed=packed[0],
-            packed_bytes=packed[1],
-            n_beside=method.kept(facts) - trainable if method.keeps_base else 0,
-        )
-
-    def token_bytes(self, facts: BaseFacts, *, recompute: bool) -> int:
-        """What one token leaves for the backward pass; an upper bound."""
-        left = {"lowest": self.lowest, "n_left": self.n_left, "n_left_at_end": self.n_left_at_end}
-        return token_bytes(facts, self.dtype, recompute=recompute, **left)
+        """That of a method on a base, with products in `dtype` and rows of at most `longest` tokens of their own."""
+        footprint, n_trainable = method.footprint(facts), method.trainable(facts)
+        longest += footprint.n_attended
+        return cls(facts.n_parameters, n_trainable, method.keeps_base, dtype, longest, footprint)
 
 
 def standing_bytes(load: Load) -> int:
@@ -95,36 +73,28 @@ def standing_bytes(load: Load) -> int:
 
     A trainable weight takes 16 bytes (itself, gradient and two moments in float32), and 2 more where it is cast.
     """
-    besides = load.packed_bytes + 4 * load.n_beside
-    frozen = load.n_parameters if load.keeps_base else load.n_parameters + load.n_added - load.n_trainable
+    own = load.footprint
+    besides = own.other_bytes + 4 * own.n_kept
+    frozen = load.n_parameters if load.keeps_base else load.n_parameters + own.n_added - load.n_trainable
     cast = DTYPES["bfloat16"] if load.dtype == "bfloat16" else 0
-    return PROGRAM + (frozen - load.n_packed) * DTYPES[load.dtype] + load.n_trainable * (16 + cast) + besides
+    return PROGRAM + (frozen - own.n_packed) * DTYPES[load.dtype] + load.n_trainable * (16 + cast) + besides
 
 
-def token_bytes(
-    facts: BaseFacts,
-    dtype: Literal["float32", "bfloat16"],
-    *,
-    recompute: bool,
-    lowest: int = 0,
-    n_left: int = 0,
-    n_left_at_end: int = 0,
-) -> int:
-    """Activations that one token leaves for the backward pass, over the layers from `lowest` on; an upper bound.
+def token_bytes(facts: BaseFacts, load: Load, *, recompute: bool) -> int:
+    """Activations that one token leaves for the backward pass; an upper bound.
 
     Counted for a decoder layer with rotary attention and a gated MLP, kept in float32 where the norms need it. Where no
-    layer leaves any, those of one stand while it goes forward. `n_left` are numbers in each layer that come to it,
-    `n_left_at_end` those after the last.
+    layer leaves any, those of one stand while it goes forward.
     """
     width, inner, heads = _layer_widths(facts)
     # Two norms with their float32 copies, the residual, inputs of the projections; q, k, v around the rotation and the
     # repeated heads; gate, up, their product and the activation, each beside its copy in the type of the products.
-    layer = 12 * width + 10 * heads + 6 * inner + n_left
-    if dtype == "bfloat16":
+    layer = 12 * width + 10 * heads + 6 * inner + load.footprint.n_left
+    if load.dtype == "bfloat16":
         layer = layer * 5 // 4
-    n_layers = facts.n_layers - lowest
+    n_layers = facts.n_layers - load.footprint.lowest
     kept = n_layers * width + layer if recompute else max(n_layers, 1) * layer
-    return int(4 * (kept + 4 * width + n_left_at_end) * ROOM)
+    return int(4 * (kept + 4 * width + load.footprint.n_left_at_end) * ROOM)
 
 
 def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
@@ -135,7 +105,7 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
     """The most memory that learning takes on its device; an upper bound."""
     logits = 4 * 128 * facts.vocab_size * 4
-    token = load.token_bytes(facts, recompute=recompute)
+    token = token_bytes(facts, load, recompute=recompute)
     return standing_bytes(load) + tokens_at_once * token + logits
 
 
@@ -144,8 +114,8 @@ def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
 
     The weights stand in float32 beside what is written of them; what is cast first gives its room to what is written.
     """
-    a_weight = 8 if save_dtype == "float32" else 5
-    return PROGRAM + (facts.n_parameters + load.n_added) * a_weight + (load.n_trainable + load.n_beside) * 8
+    a_weight, own = 8 if save_dtype == "float32" else 5, load.footprint
+    return PROGRAM + (facts.n_parameters + own.n_added) * a_weight + (load.n_trainable + own.n_kept) * 8
 
 
 def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
@@ -153,9 +123,10 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
 
     A checkpoint has the trainable weights and AdamW's two moments in float32.
     """
-    checkpoint = load.n_trainable * 12 + load.n_beside * 4
-    learnt = (load.n_trainable + load.n_beside) * 4 if load.keeps_base else 0
-    return (facts.n_parameters + load.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
+    own = load.footprint
+    checkpoint = load.n_trainable * 12 + own.n_kept * 4
+    learnt = (load.n_trainable + own.n_kept) * 4 if load.keeps_base else 0
+    return (facts.n_parameters + own.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
 
 
 def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length: float, recompute: bool) -> float:
@@ -166,7 +137,7 @@ def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length
     """
     head = facts.vocab_size * facts.hidden_size
     body = max(0, facts.n_parameters - head * (1 if facts.tied else 2))
-    n_backward = facts.n_layers - load.lowest
+    n_backward = facts.n_layers - load.footprint.lowest
     backward = body * n_backward / facts.n_layers
     moved = 0 if load.keeps_base else min(load.n_trainable, backward)
     moved_head = 0 if load.keeps_base else min(head, load.n_trainable - moved)
