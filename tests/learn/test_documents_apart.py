@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from tiny.models import save
 from tiny.moved import plain_loss
 from tiny.rows import random_rows
-from tunesmith.learn.attention import NAME, attending_per_document, per_document
+from tunesmith.learn.attention import NAME, Laid, attending_per_document, per_document
 from tunesmith.learn.loss import DocumentLoss
 from tunesmith.text.example import Tokens
 from tunesmith.weights.load import load
@@ -68,8 +68,8 @@ def test_a_change_in_one_document_does_not_reach_another(tmp_path: Path) -> None
 def test_a_window_longer_than_the_document_changes_nothing() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, heads, 20, 8) for heads in (4, 2, 2))
-    wide, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=12, document_lengths=(8, 12))
-    none, _ = per_document(torch.nn.Module(), q, k, v, None, document_lengths=(8, 12))
+    wide, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=12, documents=(Laid((8, 12)),))
+    none, _ = per_document(torch.nn.Module(), q, k, v, None, documents=(Laid((8, 12)),))
     assert torch.equal(wide, none)
 
 
@@ -77,7 +77,7 @@ def test_a_window_longer_than_the_document_changes_nothing() -> None:
 def test_a_token_sees_exactly_its_window(window: int) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 9, 8) for _ in range(3))
-    found, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=window, document_lengths=(9,))
+    found, _ = per_document(torch.nn.Module(), q, k, v, None, sliding_window=window, documents=(Laid((9,)),))
     place = torch.arange(9)
     mask = (place[None] <= place[:, None]) & (place[None] > place[:, None] - window)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
@@ -88,7 +88,7 @@ def test_a_token_sees_exactly_its_window(window: int) -> None:
 def test_terms_that_are_not_computed_are_refused_not_dropped(term: str) -> None:
     q = torch.randn(1, 1, 3, 4)
     with pytest.raises(NotImplementedError, match=term):
-        per_document(torch.nn.Module(), q, q, q, None, document_lengths=(3,), **{term: 30.0})
+        per_document(torch.nn.Module(), q, q, q, None, documents=(Laid((3,)),), **{term: 30.0})
 
 
 def test_a_model_that_needs_such_a_term_goes_one_document_at_a_time(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tiny.rows import random_rows
+from tunesmith.learn.attention import Laid
 from tunesmith.learn.loss import lay, summed_cross_entropy
 from tunesmith.text.example import Tokens
 
@@ -57,7 +58,7 @@ def test_rows_are_laid_so_that_each_target_is_predicted_from_the_token_before_it
     row = lay([Tokens((7, 8, 9), (1.0, 0.0, 0.5)), Tokens((5, 6), (0.0, 1.0))])
     assert row.ids.tolist() == [7, 8, 9, 5, 6]
     assert row.positions.tolist() == [0, 1, 2, 0, 1]
-    assert row.lengths == (3, 2)
+    assert row.documents == (Laid((3, 2)),)
     assert row.kept.tolist() == [1, 3], "the first token of a document has nothing before it"
     assert row.targets.tolist() == [9, 6]
     assert row.weights.tolist() == [0.5, 1.0]
@@ -65,4 +66,4 @@ def test_rows_are_laid_so_that_each_target_is_predicted_from_the_token_before_it
 
 def test_lengths_sum_to_the_row() -> None:
     rows = random_rows((4, 1, 9))
-    assert sum(lay(rows).lengths) == len(lay(rows).ids) == 14
+    assert sum(one.n_tokens for one in lay(rows).documents) == len(lay(rows).ids) == 14

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tiny.rows import random_rows
 from tunesmith.learn.batches import n_learnt, plan_steps, portions, share, weight_of
+from tunesmith.learn.families import Family
 from tunesmith.text.example import Tokens
 
 
@@ -44,7 +45,9 @@ def test_a_step_by_tokens_reaches_them_and_not_a_row_more(learnt: list[int], wan
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 5), st.integers(20, 200))
 def test_portions_keep_all_rows_and_both_bounds(lengths: list[int], most_rows: int, most_tokens: int) -> None:
-    made = portions(range(len(lengths)), lengths, most_rows=most_rows, most_tokens=most_tokens)
+    made = portions(
+        [Family(tuple(range(len(lengths))), 0)], dict(enumerate(lengths)), most_rows=most_rows, most_tokens=most_tokens
+    )
     assert sorted(row for portion in made for row in portion) == list(range(len(lengths)))
     for portion in made:
         assert len(portion) <= most_rows
@@ -52,7 +55,7 @@ def test_portions_keep_all_rows_and_both_bounds(lengths: list[int], most_rows: i
 
 
 def test_every_process_has_as_many_portions_and_each_row_goes_to_one() -> None:
-    each = share(range(5), [4] * 5, n=3, most_rows=1, most_tokens=100)
+    each = share(range(5), [(1, 2, 3, 4)] * 5, n=3, most_rows=1, most_tokens=100)
     assert [len(one) for one in each] == [2, 2, 2]
     assert sorted(row for one in each for portion in one for row in portion) == [0, 1, 2, 3, 4]
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiny.models import SHAPE, save
 from tunesmith.errors import Fault
-from tunesmith.learn.attention import attending_per_document
+from tunesmith.learn.attention import Laid, attending_per_document
 from tunesmith.machine import Machine
 from tunesmith.methods.adapter import Adapter
 from tunesmith.weights import _layers_bottleneck
@@ -160,9 +160,9 @@ def test_documents_end_to_end_do_not_see_each_other(form: Any, base: Path) -> No
     with torch.no_grad(), attending_per_document(model) as can:
         assert can
         places = torch.cat([torch.arange(20), torch.arange(15)])[None]
-        both = model(input_ids=IDS, position_ids=places, document_lengths=(20, 15), use_cache=False).logits
+        both = model(input_ids=IDS, position_ids=places, documents=(Laid((20, 15)),), use_cache=False).logits
         alone = model(
-            input_ids=IDS[:, 20:], position_ids=places[:, 20:], document_lengths=(15,), use_cache=False
+            input_ids=IDS[:, 20:], position_ids=places[:, 20:], documents=(Laid((15,)),), use_cache=False
         ).logits
     assert torch.allclose(both[:, 20:], alone, atol=1e-5)
 

@@ -1,9 +1,14 @@
-"""Attention of documents that lie end to end in one row: each sees itself alone, with no padding and no dense mask."""
+"""Attention of documents that lie end to end in one row: each sees itself alone, with no padding and no dense mask.
+
+Documents that begin alike may lie there as a family: what they share comes once, before what each has of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -12,10 +17,24 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from tunesmith.learn.merged_attention import Part, merged_attention
 from tunesmith.weights import _layers_prefix
 
 NAME = "per_document"
 CAUSAL_KINDS = frozenset({"full_attention", "sliding_attention"})
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Documents side by side in a row: `n_shared` tokens that all of them begin with, then the rest of each."""
+
+    lengths: tuple[int, ...]  # without what is shared
+    n_shared: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """All that they take up in the row."""
+        return self.n_shared + sum(self.lengths)
 
 
 def per_document(
@@ -28,37 +47,96 @@ def per_document(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    document_lengths: Sequence[int] | None = None,
+    documents: Sequence[Laid] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each document of a row.
 
-    `query` (1, H, T, D), `key` and `value` (1, H_kv, T, D), `document_lengths` sums to T. Gives (1, T, H, D). Documents
-    of one length that lie side by side go through as one batch. Each attends to the layer's prefix, if it has one.
+    `query` (1, H, T, D), `key` and `value` (1, H_kv, T, D), `documents` take up T tokens. Gives (1, T, H, D). Each
+    attends to the layer's prefix too, if it has one.
 
     Raises:
-        NotImplementedError: the model asks for a term that this does not compute (soft cap, sinks, a position bias).
+        NotImplementedError: the model asks for a term that this does not compute (soft cap, sinks, a position bias),
+            or for a window that is narrower than a document that shares its beginning.
     """
     refused = [name for name in ("softcap", "s_aux", "position_bias", "cache") if others.get(name) is not None]
     if refused or attention_mask is not None or query.shape[0] != 1:
         raise NotImplementedError(f"attention per document has no {', '.join(refused) or 'mask'}")
-    n_tokens, n_groups, asked = query.shape[2], query.shape[1] // key.shape[1], query.dtype
-    on_cpu = query.device.type == "cpu"
-    if on_cpu:  # its attention is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
-        query, key, value = (one.float() for one in (query, key, value))
-    before = _layers_prefix.of(module) or ()  # key and value (H_kv, P, D)
-    first = [one[None].to(own.dtype) for one, own in zip(before, (key, value), strict=False)]
+    laid = tuple(documents or (Laid((query.shape[2],)),))
+    first = [one[None] for one in _layers_prefix.of(module) or ()]  # key and value (1, H_kv, P, D)
+    longest = max(one.n_shared + length for one in laid for length in one.lengths)
+    on_cpu, asked = query.device.type == "cpu", query.dtype
+    if on_cpu and not dropout and (sliding_window or longest) >= longest and key.shape == value.shape:
+        n_first = first[0].shape[2] if first else 0
+        if first:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(first, (key, value), strict=True))
+        q, k, v = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
+        return merged_attention(q, k, v, _parts(laid, n_first), scaling)[None], None
+    # On a processor it is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
+    wide = torch.float32 if on_cpu else asked
+    query, key, value, *first = (one.to(wide) for one in (query, key, value, *first))
+    n_groups = query.shape[1] // key.shape[1]
     if n_groups > 1:
-        key, value = (one.repeat_interleave(n_groups, dim=1) for one in (key, value))
-        first = [one.repeat_interleave(n_groups, dim=1) for one in first]
-    runs = [(length, len(list(same))) for length, same in groupby(document_lengths or (n_tokens,))]
-    sizes = [length * count for length, count in runs]
-    parts = zip(runs, *(one.split(sizes, dim=2) for one in (query, key, value)), strict=True)
+        key, value, *first = (one.repeat_interleave(n_groups, dim=1) for one in (key, value, *first))
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-        made = [
-            _same_length(q, k, v, length, sliding_window, dropout, scaling, first) for (length, _), q, k, v in parts
-        ]
-    return torch.cat(made, dim=1).to(asked), None
+        return _one_by_one(query, key, value, laid, sliding_window, dropout, scaling, first).to(asked), None
+
+
+@lru_cache(maxsize=8)  # every layer asks for the same
+def _parts(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
+    """Documents see themselves, then what they share, then the `n_first` keys that stand before all others."""
+    own: list[Part] = []
+    seen_by_more: list[Part] = []
+    at = 0
+    for one in laid:
+        shared = ((one.n_shared, 1),) if one.n_shared else ()
+        if one.n_shared:
+            asking, told = slice(at + one.n_shared, at + one.n_tokens), slice(n_first + at, n_first + at + one.n_shared)
+            seen_by_more.append(Part(asking, told))
+        for length, count in (*shared, *_runs(one.lengths)):
+            till = at + length * count
+            own.append(Part(slice(at, till), slice(n_first + at, n_first + till), count))
+            at = till
+    before = (Part(slice(0, at), slice(0, n_first)),) if n_first else ()
+    return (*own, *seen_by_more, *before)
+
+
+def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Lengths that stand side by side, and how often."""
+    return [(length, len(list(same))) for length, same in groupby(lengths)]
+
+
+def _one_by_one(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    laid: Sequence[Laid],
+    window: int | None,
+    dropout: float,
+    scaling: float | None,
+    first: Sequence[Tensor],
+) -> Tensor:
+    """The same by whatever kernel fits; those of one length that lie side by side go through as one batch."""
+    made: list[Tensor] = []
+
+    def attend(asking: slice, length: int, seen: Sequence[Tensor]) -> None:
+        q, k, v = (one[:, :, asking] for one in (query, key, value))
+        made.append(_same_length(q, k, v, length, window, dropout, scaling, seen))
+
+    at = 0
+    for one in laid:
+        if one.n_shared and window is not None and one.n_shared + max(one.lengths) > window:
+            raise NotImplementedError("documents longer than the window of the attention cannot share their beginning")
+        seen, shared = list(first), slice(at, at + one.n_shared)
+        if one.n_shared:
+            attend(shared, one.n_shared, first)
+            own = [key[:, :, shared], value[:, :, shared]]
+            seen = [torch.cat(pair, 2) for pair in zip(first, own, strict=True)] if first else own
+        at += one.n_shared
+        for length, count in _runs(one.lengths):
+            attend(slice(at, at + length * count), length, seen)
+            at += length * count
+    return torch.cat(made, dim=1)
 
 
 def _same_length(
@@ -151,25 +229,41 @@ def _switch(model: PreTrainedModel, name: str) -> bool:
     return bool(model.config._attn_implementation == name)
 
 
+def narrowest_window(model: PreTrainedModel) -> int | None:
+    """Tokens that a layer attends to at least; None where all layers see everything before."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    slides = kinds is None or "sliding_attention" in kinds
+    return getattr(config, "sliding_window", None) if slides else None
+
+
 def _same_apart(model: PreTrainedModel) -> bool:
-    """Two short documents end to end against each alone, by the model itself: its own proof that nothing leaks."""
-    ids = torch.arange(12, device=model.device) % model.config.get_text_config().vocab_size
-    lengths = (5, 7)
-    positions = torch.cat([torch.arange(length, device=model.device) for length in lengths])
+    """Two short documents end to end, and two that share their beginning, against each alone, by the model itself.
+
+    Its own proof that nothing leaks.
+    """
+    ids, places = torch.arange(12, device=model.device), torch.arange(12, device=model.device)
+    ids %= model.config.get_text_config().vocab_size
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            together = _logits(model, ids, positions, lengths)
-            apart = [_logits(model, ids[:5], positions[:5], (5,)), _logits(model, ids[5:], positions[5:], (7,))]
+            together = _logits(model, ids, torch.cat([places[:5], places[:7]]), Laid((5, 7)))
+            one, other = (_logits(model, some, places[: len(some)]) for some in (ids[:5], ids[5:]))
+            same = [(together, torch.cat([one, other]))]
+            if (narrowest_window(model) or 7) >= 7:
+                family = _logits(model, ids[:9], torch.cat([places[:5], places[3:7]]), Laid((2, 4), n_shared=3))
+                second = _logits(model, torch.cat([ids[:3], ids[5:9]]), places[:7])
+                same.append((family, torch.cat([one, second[3:]])))
     except (NotImplementedError, TypeError, ValueError, RuntimeError):
         return False
     finally:
         model.train(was_training)
     bound = 1e-3 if together.dtype == torch.float32 else 5e-2
-    return bool((together - torch.cat(apart)).norm() <= bound * together.norm())
+    return all(bool((found - wanted).norm() <= bound * wanted.norm()) for found, wanted in same)
 
 
-def _logits(model: PreTrainedModel, ids: Tensor, positions: Tensor, lengths: Sequence[int]) -> Tensor:
-    out = model(input_ids=ids[None], position_ids=positions[None], document_lengths=tuple(lengths), use_cache=False)
+def _logits(model: PreTrainedModel, ids: Tensor, positions: Tensor, laid: Laid | None = None) -> Tensor:
+    documents = (laid or Laid((len(ids),)),)
+    out = model(input_ids=ids[None], position_ids=positions[None], documents=documents, use_cache=False)
     return out.logits[0]  # type: ignore[no-any-return]

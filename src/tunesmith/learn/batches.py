@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tunesmith.learn.families import Family, Sharing, by_length
 from tunesmith.text.example import Tokens
 
 
@@ -72,28 +73,47 @@ def _groups(
 
 
 def portions(
-    rows: Sequence[int], lengths: Sequence[int], *, most_rows: int | None, most_tokens: int
+    families: Sequence[Family], lengths: Mapping[int, int], *, most_rows: int | None, most_tokens: int
 ) -> list[list[int]]:
-    """The rows of a step in portions that go through the model at once, rows of one length side by side.
+    """Rows in portions that go through the model at once, those of a family side by side.
 
-    A portion has at most `most_tokens` tokens (or one row that is longer) and at most `most_rows` rows.
+    A portion has at most `most_tokens` tokens (or one row that is longer) and at most `most_rows` rows. What a family
+    shares counts once in each portion that has some of it. `lengths` are those of the rows.
     """
     made: list[list[int]] = []
     tokens = 0
-    for row in sorted(rows, key=lambda one: (lengths[one], one)):
-        full = made and (tokens + lengths[row] > most_tokens or (most_rows is not None and len(made[-1]) >= most_rows))
-        if not made or full:
-            made.append([])
-            tokens = 0
-        made[-1].append(row)
-        tokens += lengths[row]
+    for family in families:
+        begun = False
+        for row in family.rows:
+            more = lengths[row] - (family.n_shared if begun else 0)
+            full = made and (tokens + more > most_tokens or (most_rows is not None and len(made[-1]) >= most_rows))
+            if not made or full:
+                made.append([])
+                tokens, more = 0, lengths[row]
+            made[-1].append(row)
+            tokens += more
+            begun = True
     return made
 
 
 def share(
-    step_rows: Sequence[int], lengths: Sequence[int], *, n: int, most_rows: int | None, most_tokens: int
+    rows: Sequence[int],
+    ids: Sequence[Sequence[int]],
+    *,
+    n: int,
+    most_rows: int | None,
+    most_tokens: int,
+    beside: int = 0,
+    sharing: Sharing | None = None,
 ) -> list[list[list[int]]]:
-    """The portions of each of `n` processes, equally many for all: empty ones stand in where one has fewer rows."""
-    each = [portions(step_rows[one::n], lengths, most_rows=most_rows, most_tokens=most_tokens) for one in range(n)]
+    """The portions of each of `n` processes, equally many for all: empty ones stand in where one has fewer rows.
+
+    `ids` are the tokens of all rows, and `beside` what each of them attends to besides.
+    """
+    lengths = {row: len(ids[row]) + beside for row in rows}
+    each = []
+    for own in (rows[one::n] for one in range(n)):
+        families = sharing.families(own, ids) if sharing else [Family(by_length(own, ids), 0)]
+        each.append(portions(families, lengths, most_rows=most_rows, most_tokens=most_tokens))
     most = max(len(one) for one in each)
     return [one + [[] for _ in range(most - len(one))] for one in each]

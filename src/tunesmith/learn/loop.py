@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from tunesmith import files, say
 from tunesmith.errors import Fault, LearnError
 from tunesmith.learn import log, optimizer, resume
-from tunesmith.learn.attention import attending_per_document
+from tunesmith.learn.attention import attending_per_document, narrowest_window
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
-from tunesmith.learn.loss import DocumentLoss, autocast, inner, recompute_activations
+from tunesmith.learn.families import Sharing
+from tunesmith.learn.loss import DocumentLoss, autocast, drops, inner, recompute_activations
 from tunesmith.learn.settings import Settings
 from tunesmith.learn.stop import asked_to_stop, interrupted
 from tunesmith.text.example import Tokens
@@ -49,12 +50,27 @@ class _Course:
     keeper: resume.Keeper
     run: Path
     fingerprint: str
-    lengths: list[int] = field(init=False)  # with what a row attends to besides its own tokens
+    sharing: Sharing | None  # of beginnings, among rows that go through the model at once
     learnt: list[int] = field(init=False)
+    ids: list[tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lengths = [len(row.ids) + self.settings.beside for row in self.rows]
         self.learnt = [n_learnt(row) for row in self.rows]
+        self.ids = [row.ids for row in self.rows]
+
+    def portions(self, numbers: Sequence[int], ids: Sequence[tuple[int, ...]]) -> list[list[int]]:
+        """What this process takes of some rows, by number, in portions that go through the model at once."""
+        settings, accelerator = self.settings, self.accelerator
+        each = share(
+            numbers,
+            ids,
+            n=accelerator.num_processes,
+            most_rows=settings.most_rows,
+            most_tokens=settings.most_tokens,
+            beside=settings.beside,
+            sharing=self.sharing,
+        )
+        return each[accelerator.process_index]
 
 
 def learn(
@@ -85,11 +101,12 @@ def learn(
             together = stack.enter_context(attending_per_document(inner(model)))
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
-        plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together)
+        sharing = Sharing(narrowest_window(inner(model))) if together and not drops(model) else None
+        plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together, sharing=sharing)
         moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
         fingerprint = resume.fingerprint(settings, rows)
-        course = _Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint)
+        course = _Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, sharing)
         return _go(course, resume.restore(run, fingerprint, model, moves, keeper))
 
 
@@ -144,12 +161,10 @@ def _step(course: _Course, step: Step) -> dict[str, Any]:
     rate = optimizer.rate(step.number, settings)
     optimizer.set_rate(course.optimizer, rate)
     weight = sum(weight_of(course.rows[row]) for row in step.rows)
-    work = share(
-        step.rows, course.lengths, n=n_processes, most_rows=settings.most_rows, most_tokens=settings.most_tokens
-    )
+    work = course.portions(step.rows, course.ids)
     total = torch.zeros((), device=accelerator.device)
-    for number, portion in enumerate(work[mine], 1):
-        last = number == len(work[mine])
+    for number, portion in enumerate(work, 1):
+        last = number == len(work)
         with nullcontext() if last else accelerator.no_sync(course.loss):
             loss = course.loss([course.rows[row] for row in portion])
             # Over the learnt tokens of the whole step; the average over the processes is made a sum again.
@@ -191,18 +206,11 @@ def _finite(loss: float, norm: float, step: int) -> None:
 
 def held_out_loss(course: _Course) -> float | None:
     """Mean loss over the learnt tokens of the held-out rows; None where there are none."""
-    rows, settings, accelerator = course.held_out, course.settings, course.accelerator
+    rows, accelerator = course.held_out, course.accelerator
     weight = sum(weight_of(row) for row in rows)
     if not weight:
         return None
-    lengths = [len(row.ids) + settings.beside for row in rows]
-    work = share(
-        range(len(rows)),
-        lengths,
-        n=accelerator.num_processes,
-        most_rows=settings.most_rows,
-        most_tokens=settings.most_tokens,
-    )[accelerator.process_index]
+    work = course.portions(range(len(rows)), [row.ids for row in rows])
     total = torch.zeros((), device=accelerator.device)
     course.model.eval()
     with torch.no_grad(), say.progress("held-out loss", len(work), "portions") as bar:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunesmith.learn.attention import Laid
+from tunesmith.learn.families import Family, Sharing
 from tunesmith.text.example import Tokens
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
 
@@ -19,53 +21,85 @@ NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own c
 
 @dataclass(frozen=True)
 class Row:
-    """Documents laid end to end: T tokens in all, of which K predict a learnt one."""
+    """Documents laid end to end, those that begin alike as families: T tokens, and K times one is to be predicted."""
 
     ids: Tensor  # (T,)
     positions: Tensor  # (T,) from 0 in each document
-    lengths: tuple[int, ...]  # of the documents; their sum is T
+    documents: tuple[Laid, ...]  # they take up T tokens
     kept: Tensor  # (K,) where a learnt token is predicted from
     targets: Tensor  # (K,) ids
     weights: Tensor  # (K,) float32
 
 
-def lay(documents: Sequence[Tokens], device: torch.device | str = "cpu") -> Row:
-    """Documents end to end. The first token of each has nothing before it, so it is never a target."""
-    ids = torch.tensor([one for document in documents for one in document.ids], dtype=torch.long)
-    weights = torch.tensor([one for document in documents for one in (0.0, *document.weights[1:])])
-    positions = torch.cat([torch.arange(len(document.ids)) for document in documents])
-    targets = weights.nonzero()[:, 0]
-    moved = (ids, positions, targets - 1, ids[targets], weights[targets])
-    ids, positions, kept, learnt, weights = (one.to(device) for one in moved)
-    return Row(ids, positions, tuple(len(document.ids) for document in documents), kept, learnt, weights)
+def lay(documents: Sequence[Tokens], device: torch.device | str = "cpu", *, families: Sequence[Family] = ()) -> Row:
+    """Documents end to end, by their families; without any, in the order that they come.
+
+    The first token of each has nothing before it, so it is never a target.
+    """
+    ids: list[int] = []
+    places: list[Tensor] = []
+    asked: list[tuple[int, int, float]] = []  # where from, id, weight
+    families = families or (Family(tuple(range(len(documents))), 0),)
+    for family in families:
+        began, n_shared = len(ids), family.n_shared
+        ids += documents[family.rows[0]].ids[:n_shared]
+        places.append(torch.arange(n_shared))
+        for document in (documents[row] for row in family.rows):
+            own = len(ids) - n_shared
+            places.append(torch.arange(n_shared, len(document.ids)))
+            ids += document.ids[n_shared:]
+            asked += [
+                ((began if at <= n_shared else own) + at - 1, document.ids[at], weight)
+                for at, weight in enumerate(document.weights)
+                if weight and at
+            ]
+    kept, targets = (torch.tensor([one[at] for one in asked], dtype=torch.long) for at in (0, 1))
+    weights = torch.tensor([one[2] for one in asked], dtype=torch.float32)
+    laid = tuple(
+        Laid(tuple(len(documents[row].ids) - family.n_shared for row in family.rows), family.n_shared)
+        for family in families
+    )
+    tensors = torch.tensor(ids, dtype=torch.long), torch.cat(places), kept, targets, weights
+    moved = [one.to(device) for one in tensors]
+    return Row(moved[0], moved[1], laid, *moved[2:])
 
 
 class DocumentLoss(nn.Module):
     """A model, asked for the summed loss of documents; what the loop, and whatever spreads it over devices, calls.
 
     With `together` the documents go through in one row, and the model must be attending per document; else one by one.
+    With `sharing` what they begin with alike goes through once.
     """
 
-    def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, together: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        dtype: torch.dtype = torch.float32,
+        together: bool = True,
+        sharing: Sharing | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.dtype = dtype
         self.together = together
+        self.sharing = sharing if together else None
         self.has_plain_head = _has_plain_head(inner(model), dtype)
 
     def forward(self, documents: Sequence[Tokens]) -> Tensor:
         """Sum over all learnt tokens of weight x cross-entropy, in nats, float32."""
         documents = documents or [NOTHING]
-        groups = [documents] if self.together else [[document] for document in documents]
         device = next(self.model.parameters()).device
-        losses = [self._loss(lay(group, device)) for group in groups]
-        return torch.stack(losses).sum()
+        if self.together:
+            alike = self.sharing.families(range(len(documents)), [one.ids for one in documents]) if self.sharing else ()
+            return self._loss(lay(documents, device, families=alike))
+        return torch.stack([self._loss(lay([document], device)) for document in documents]).sum()
 
     def _loss(self, row: Row) -> Tensor:
         model = inner(self.model)
         asked: dict[str, Any] = {"input_ids": row.ids[None], "position_ids": row.positions[None], "use_cache": False}
         if self.together:
-            asked["document_lengths"] = row.lengths
+            asked["documents"] = row.documents
         with autocast(row.ids.device, self.dtype):
             if not self.has_plain_head:
                 logits = model(**asked, logits_to_keep=row.kept).logits[0]
@@ -161,18 +195,17 @@ def _chunk(
     logits: Tensor, targets: Tensor, weights: Tensor, cap: float | None, wants_slope: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss of (n, V) logits, and its slope against them, which takes their place."""
-    z = logits.float()
+    z = logits
     if cap:
-        z = torch.tanh(z / cap) * cap
-    spread = z.logsumexp(-1)  # (n,)
-    loss = ((spread - z.gather(1, targets[:, None])[:, 0]) * weights).sum()
+        z = torch.tanh(logits.float() / cap) * cap
+    told = z.log_softmax(-1, dtype=torch.float32)
+    loss = -(told.gather(1, targets[:, None])[:, 0] * weights).sum()
     if not wants_slope:
-        return loss, z
-    through_cap = 1 - (z / cap) ** 2 if cap else None
-    slope = z.sub_(spread[:, None]).exp_()
+        return loss, told
+    slope = told.exp_()
     slope.scatter_add_(1, targets[:, None], torch.full_like(slope[:, :1], -1.0))
     slope.mul_(weights[:, None])
-    return loss, slope if through_cap is None else slope.mul_(through_cap)
+    return loss, slope if not cap else slope.mul_(1 - (z / cap) ** 2)
 
 
 def _of_logits(logits: Tensor, row: Row) -> Tensor:
@@ -185,6 +218,13 @@ def _of_logits(logits: Tensor, row: Row) -> Tensor:
 def inner(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside whatever a method put round it."""
     return next(one for one in model.modules() if isinstance(one, PreTrainedModel))
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether something is left out at random while it learns: then no two rows compute the same."""
+    config = inner(model).config.get_text_config()
+    in_attention = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
+    return bool(in_attention) or any(isinstance(one, nn.Dropout) and one.p > 0 for one in model.modules())
 
 
 def recompute_activations(model: nn.Module) -> None:
