@@ -20,6 +20,7 @@ from tunesmith.learn import log, optimizer, resume
 from tunesmith.learn.attention import attending_per_document, narrowest_window
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
 from tunesmith.learn.families import Sharing
+from tunesmith.learn.lean_layers import lean_layers
 from tunesmith.learn.loss import DocumentLoss, autocast, drops, inner, recompute_activations
 from tunesmith.learn.settings import Settings
 from tunesmith.learn.stop import asked_to_stop, interrupted
@@ -101,6 +102,7 @@ def learn(
             together = stack.enter_context(attending_per_document(inner(model)))
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
+        stack.enter_context(lean_layers(model, settings.torch_dtype))
         sharing = Sharing(narrowest_window(inner(model))) if together and not drops(model) else None
         plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together, sharing=sharing)
         moves = optimizer.make(model, settings, rates)

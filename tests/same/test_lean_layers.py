@@ -1,0 +1,96 @@
+"""Layers that go the lean way against the same layers as their libraries compute them: loss and every gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tiny.models import save
+from tiny.moved import shaken
+from tiny.rows import random_rows
+from tunesmith.learn.lean_layers import lean_layers
+from tunesmith.learn.loss import DocumentLoss, recompute_activations
+from tunesmith.methods.freeze import Freeze
+from tunesmith.methods.lora import Lora
+from tunesmith.weights.facts import BaseFacts
+from tunesmith.weights.load import load
+
+ROWS = random_rows((12, 30, 7))
+N_LINEAR, N_NORMS = 7, 2
+
+
+def told(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[float, dict[str, Tensor]]:
+    """The loss, and the gradient of each weight that moves."""
+    model.zero_grad()
+    loss = DocumentLoss(model, dtype=dtype, together=False)(ROWS)
+    loss.backward()
+    return loss.item(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "qwen2"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: bool, tmp_path: Path) -> None:
+    base = save(tmp_path, family)
+    facts = BaseFacts.read(base)
+    model = shaken(Lora(rank=4).wrap(load(base), facts)).train()
+    if recompute:
+        recompute_activations(model)
+    loss, slopes = told(model)
+    of_heads = 2 * facts.n_layers if family == "qwen3" else 0  # its norms of queries and keys
+    with lean_layers(model, torch.float32) as n:
+        assert n == facts.n_layers * (N_LINEAR + N_NORMS) + 1 + of_heads
+        lean_loss, lean_slopes = told(model)
+    assert lean_loss == pytest.approx(loss, rel=1e-6)
+    assert lean_slopes.keys() == slopes.keys()
+    assert len(slopes) == 2 * N_LINEAR * facts.n_layers
+    for name, one in slopes.items():
+        assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
+
+
+def test_in_bfloat16_it_is_as_near_to_float32_as_the_library_is(tmp_path: Path) -> None:
+    base = save(tmp_path)
+    facts = BaseFacts.read(base)
+    exact = told(shaken(Lora(rank=4).wrap(load(base), facts)).train())
+    model = shaken(Lora(rank=4).wrap(load(base, torch.bfloat16), facts)).train()
+    library = told(model, torch.bfloat16)
+    with lean_layers(model, torch.bfloat16):
+        lean = told(model, torch.bfloat16)
+
+    def away(found: tuple[float, dict[str, Tensor]]) -> float:
+        gaps = [(found[1][name] - one).norm() / one.norm() for name, one in exact[1].items()]
+        return float(torch.stack(gaps).mean())
+
+    assert abs(lean[0] - exact[0]) <= max(1.5 * abs(library[0] - exact[0]), 2**-8 * exact[0])
+    assert away(lean) <= 1.1 * away(library)
+
+
+def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:
+    base = save(tmp_path)
+    model = Lora(rank=4).wrap(load(base), BaseFacts.read(base))
+    before = {name: set(vars(one)) for name, one in model.named_modules()}
+    with lean_layers(model, torch.float32) as n:
+        assert n > 10
+        assert {name: set(vars(one)) for name, one in model.named_modules()} != before
+    assert {name: set(vars(one)) for name, one in model.named_modules()} == before
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"variant": "dora"}])
+def test_updates_that_are_made_otherwise_go_their_own_way(options: dict[str, Any], tmp_path: Path) -> None:
+    base = save(tmp_path)
+    facts = BaseFacts.read(base)
+    with lean_layers(Lora(rank=4, **options).wrap(load(base), facts), torch.float32) as n:
+        assert n == N_NORMS * facts.n_layers + 1
+
+
+def test_a_norm_that_learns_goes_its_own_way(tmp_path: Path) -> None:
+    base = save(tmp_path)
+    facts = BaseFacts.read(base)
+    model = Freeze(layers=1, norms=True).wrap(load(base), facts)
+    moving = sum(one.requires_grad for name, one in model.named_parameters() if "norm" in name)
+    assert moving
+    with lean_layers(model, torch.float32) as n:
+        assert n == N_NORMS * facts.n_layers + 1 - moving
