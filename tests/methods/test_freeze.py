@@ -321,9 +321,10 @@ def test_arithmetic_is_counted_where_it_is_done(tmp_path: Path) -> None:
     base = BaseFacts.read(tmp_path)
     layer, head = 4 * 512 * 512 + 3 * 512 * 1024 + 2 * 512, 4096 * 512
 
-    def work(method: Any, recompute: bool = False) -> float:
+    def work(method: Any, recompute: bool = False, below: float | None = None) -> float:
         told = estimate.Load.of(method, base, "float32", 2)
-        return estimate.flops(base, told, tokens=1000, learnt=100, mean_length=2.0, recompute=recompute)
+        reckon = {"tokens": 1000, "learnt": 100, "mean_length": 2.0, "recompute": recompute}
+        return estimate.flops(base, told, tokens_below=below, **reckon)
 
     attention = 4 * 512  # of one layer, forward, at a mean of one token seen
     last = 1000 * (10 * 2 * layer + 4 * layer + attention * (10 + 2)) + 100 * 4 * head
@@ -331,6 +332,8 @@ def test_arithmetic_is_counted_where_it_is_done(tmp_path: Path) -> None:
     assert work(Freeze(layers=1, head=True)) == pytest.approx(last + 100 * 2 * head, rel=1e-3)
     assert work(Freeze(layers=1), recompute=True) == pytest.approx(last + 1000 * (2 * layer + attention), rel=1e-3)
     assert work(Freeze(layers=10, embeddings=True, norms=True)) == work(Full())
+    once = 750 * 9 * (2 * layer + attention)  # of four epochs three find what the frozen layers give
+    assert work(Freeze(layers=1), below=250) == pytest.approx(last - once, rel=1e-3)
 
 
 class Ear(say.Silent):

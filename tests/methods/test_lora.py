@@ -250,3 +250,16 @@ def test_what_a_variant_needs_besides_is_reckoned(tmp_path: Path) -> None:
         3 * 4 * plain.trainable(facts)
     )
     assert estimate.standing_bytes(loads[1]) - estimate.standing_bytes(loads[0]) == 4 * plain.trainable(facts)
+
+
+@pytest.mark.parametrize(
+    ("options", "lowest"),
+    [
+        ({}, 0),
+        ({"targets": ("q_proj",)}, 0),
+        ({"targets": ("layers.1.mlp.up_proj",)}, 1),
+        ({"targets": ("layers.1.mlp.up_proj", "embed_tokens")}, 0),
+    ],
+)
+def test_the_backward_pass_ends_at_the_lowest_target(options: dict[str, Any], lowest: int, tmp_path: Path) -> None:
+    assert Lora(rank=2, **options).footprint(BaseFacts.read(save(tmp_path))).lowest == lowest

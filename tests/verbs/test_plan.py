@@ -8,7 +8,7 @@ import pytest
 
 from tiny.models import save
 from tiny.rows import BY_HEART, write_chats
-from tunesmith import say
+from tunesmith import files, say
 from tunesmith.errors import PlanError
 from tunesmith.machine import ROUTES, Machine
 from tunesmith.recipe import Recipe
@@ -116,6 +116,26 @@ def test_each_value_that_was_chosen_has_a_reason(base: Path, data: Path, tmp_pat
     names = {value.name for value in planned.values}
     assert names >= {"max_length", "device", "dtype", "step", "steps", "tokens_at_once", "learning_rate", "save_dtype"}
     assert all(value.why for value in planned.values)
+
+
+def test_what_frozen_layers_give_is_kept_where_the_disk_has_room(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def below(epochs: float) -> tuple[str, Plan]:
+        planned = plan(recipe(base, data, method={"kind": "freeze", "layers": 1}, run={"epochs": epochs}))
+        return next(one.value for one in planned.values if one.name == "below"), planned
+
+    monkeypatch.chdir(tmp_path)
+    assert below(1)[0] == "computed"
+    kept, planned = below(3)
+    assert kept == "kept on disk"
+    assert planned.ready.settings is not None
+    assert planned.ready.settings.keeps_below
+    a_token = 64 * (2 if planned.ready.settings.dtype == "bfloat16" else 4)
+    assert planned.disk_bytes - below(1)[1].disk_bytes == planned.tokens / 3 * a_token
+    monkeypatch.setattr(files, "free_bytes", lambda folder: planned.disk_bytes - 1)
+    assert below(3)[0] == "computed"
+    assert below(3)[1].refusals == ()
 
 
 def test_the_json_has_the_promised_keys(base: Path, data: Path, tmp_path: Path) -> None:

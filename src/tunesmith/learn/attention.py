@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from tunesmith.learn.merged_attention import Part, merged_attention
-from tunesmith.weights import _layers_prefix
+from tunesmith.weights import _layers_prefix, facts
 
 NAME = "per_document"
 CAUSAL_KINDS = frozenset({"full_attention", "sliding_attention"})
@@ -231,10 +231,7 @@ def _switch(model: PreTrainedModel, name: str) -> bool:
 
 def narrowest_window(model: PreTrainedModel) -> int | None:
     """Tokens that a layer attends to at least; None where all layers see everything before."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    slides = kinds is None or "sliding_attention" in kinds
-    return getattr(config, "sliding_window", None) if slides else None
+    return facts.narrowest_window(model.config.get_text_config())
 
 
 def _same_apart(model: PreTrainedModel) -> bool:

@@ -19,6 +19,7 @@ from tunesmith.errors import Fault, LearnError
 from tunesmith.learn import log, optimizer, resume
 from tunesmith.learn.attention import attending_per_document, narrowest_window
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
+from tunesmith.learn.below import kept_below
 from tunesmith.learn.families import Sharing
 from tunesmith.learn.lean_layers import lean_layers
 from tunesmith.learn.loss import DocumentLoss, autocast, drops, inner, recompute_activations
@@ -98,18 +99,30 @@ def learn(
     if settings.recompute:
         recompute_activations(model)
     with _products(settings), ExitStack() as stack:
-        with autocast(accelerator.device, settings.torch_dtype):  # frozen weights may be of another type than others
-            together = stack.enter_context(attending_per_document(inner(model)))
-        if not together:
-            say.note("this architecture cannot take several documents in one row; they go through one by one")
-        stack.enter_context(lean_layers(model, settings.torch_dtype))
-        sharing = Sharing(narrowest_window(inner(model))) if together and not drops(model) else None
-        plain = DocumentLoss(model, dtype=settings.torch_dtype, together=together, sharing=sharing)
+        plain = _loss(model, [row.ids for row in (*rows, *held_out)], settings, run, stack)
         moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
         fingerprint = resume.fingerprint(settings, rows)
-        course = _Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, sharing)
+        course = _Course(
+            loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, plain.sharing
+        )
         return _go(course, resume.restore(run, fingerprint, model, moves, keeper))
+
+
+def _loss(
+    model: nn.Module, ids: Sequence[tuple[int, ...]], settings: Settings, run: Path, stack: ExitStack
+) -> DocumentLoss:
+    """The loss of the model, by whatever way this model can go; `stack` puts it back as it was. `ids` of all rows."""
+    device, dtype = torch.device(settings.device), settings.torch_dtype
+    with autocast(device, dtype):  # frozen weights may be of another type than others
+        together = stack.enter_context(attending_per_document(inner(model)))
+        if not together:
+            say.note("this architecture cannot take several documents in one row; they go through one by one")
+        stack.enter_context(lean_layers(model, dtype))
+        exact = together and not drops(model)
+        sharing = Sharing(narrowest_window(inner(model))) if exact else None
+        below = stack.enter_context(kept_below(model, ids, run)) if exact and settings.keeps_below else None
+    return DocumentLoss(model, dtype=dtype, together=together, sharing=sharing, below=below)
 
 
 def _go(course: _Course, state: resume.State | None) -> Learnt:

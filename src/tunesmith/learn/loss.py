@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from tunesmith.learn.attention import Laid
 from tunesmith.learn.families import Family, Sharing
 from tunesmith.text.example import Tokens
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
+
+if TYPE_CHECKING:
+    from tunesmith.learn.below import Below
 
 NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
 
@@ -68,7 +71,7 @@ class DocumentLoss(nn.Module):
     """A model, asked for the summed loss of documents; what the loop, and whatever spreads it over devices, calls.
 
     With `together` the documents go through in one row, and the model must be attending per document; else one by one.
-    With `sharing` what they begin with alike goes through once.
+    With `sharing` what they begin with alike goes through once; `below` knows what frozen layers make of them.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class DocumentLoss(nn.Module):
         dtype: torch.dtype = torch.float32,
         together: bool = True,
         sharing: Sharing | None = None,
+        below: Below | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.dtype = dtype
         self.together = together
         self.sharing = sharing if together else None
+        self.below = below if together else None
         self.has_plain_head = _has_plain_head(inner(model), dtype)
 
     def forward(self, documents: Sequence[Tokens]) -> Tensor:
@@ -91,8 +96,11 @@ class DocumentLoss(nn.Module):
         documents = documents or [NOTHING]
         device = next(self.model.parameters()).device
         if self.together:
-            alike = self.sharing.families(range(len(documents)), [one.ids for one in documents]) if self.sharing else ()
-            return self._loss(lay(documents, device, families=alike))
+            numbers, ids = range(len(documents)), [one.ids for one in documents]
+            families = self.sharing.families(numbers, ids) if self.sharing else [Family(tuple(numbers), 0)]
+            row = lay(documents, device, families=families)
+            with self.below.passed(ids, families, row.documents) if self.below else nullcontext():
+                return self._loss(row)
         return torch.stack([self._loss(lay([document], device)) for document in documents]).sum()
 
     def _loss(self, row: Row) -> Tensor:

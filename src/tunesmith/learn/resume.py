@@ -25,7 +25,17 @@ from tunesmith.text.example import Tokens
 FOLDER = "checkpoints"
 STATE = "state.json"  # written last: a folder without it is no checkpoint
 MACHINE = frozenset(
-    {"device", "dtype", "onednn", "most_rows", "most_tokens", "recompute", "save_dtype", "checkpoint_minutes"}
+    {
+        "device",
+        "dtype",
+        "onednn",
+        "most_rows",
+        "most_tokens",
+        "recompute",
+        "keeps_below",
+        "save_dtype",
+        "checkpoint_minutes",
+    }
 )
 """Settings that change how a step is computed or kept, not which step it is: a run may go on on another machine."""
 

@@ -57,6 +57,8 @@ class Settings:
     seed: int
     beside: int = 0
     """Tokens' worth of keys and values that each row attends to besides its own."""
+    keeps_below: bool = False
+    """Whether what the layers below all that learns make of each row is kept on the disk over the epochs."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -92,10 +94,11 @@ def settle(
     lengths: Sequence[tuple[int, int]],
     *,
     max_length: int | None = None,
+    n_held_out: int = 0,
 ) -> tuple[Settings, tuple[Chosen, ...]]:
     """All values of the run, and those that were chosen here with their reasons.
 
-    `lengths` holds (tokens, learnt tokens) of each row.
+    `lengths` holds (tokens, learnt tokens) of each row; `n_held_out` are the tokens of the rows held out.
     """
     route = choose_route(measure(machine), options.dtype)
     dtype: Literal["float32", "bfloat16"] = "bfloat16" if route.value == "bfloat16" else "float32"
@@ -131,6 +134,9 @@ def settle(
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
         beside=load.footprint.n_attended,
+        keeps_below=_keeps_below(facts, machine, load, save.value, n_held_out + sum(one[0] for one in lengths))
+        if options.epochs > 1
+        else False,
     )
     device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
     total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")
@@ -174,6 +180,12 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
             )
             return held, recompute, Chosen("tokens_at_once", held, why)
     return load.longest, True, Chosen("tokens_at_once", load.longest, "the longest row; more than the memory holds")
+
+
+def _keeps_below(facts: BaseFacts, machine: Machine, load: estimate.Load, save_dtype: str, tokens: int) -> bool:
+    """Whether layers go forward only, and the disk has room for what they give beside what the run leaves there."""
+    room = machine.free_disk_bytes - estimate.disk_bytes(facts, load, save_dtype)
+    return load.footprint.lowest > 0 and estimate.below_bytes(facts, load, tokens) <= room
 
 
 def _rate(options: Options, method: Moves, facts: BaseFacts) -> Chosen:

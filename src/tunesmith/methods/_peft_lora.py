@@ -109,7 +109,20 @@ class PeftLora(Tuning):
         n_added = head + (more * base.hidden_size * _tokens.n_ends(base) if more else 0)
         # Logits are made a chunk at a time, but whole, and several times, where the head has an update.
         n_left_at_end = COPIES * base.vocab_size if base.ends[1] in self._layers(base) else 0
-        return Footprint(n_added=n_added, other_bytes=4 * n_added, n_left_at_end=n_left_at_end)
+        return Footprint(
+            n_added=n_added, other_bytes=4 * n_added, n_left_at_end=n_left_at_end, lowest=self._lowest(base)
+        )
+
+    def _lowest(self, base: BaseFacts) -> int:
+        """The layer of the lowest target; rows of tokens stand before all layers."""
+        if self.tokens or self.targets == "all-linear":
+            return 0
+        from tunesmith.weights.load import empty
+        from tunesmith.weights.places import places
+
+        weights = places(empty(base.folder), base.n_layers)
+        found = [weights.get(f"{name}.weight") for name in self._layers(base)]
+        return min((place.reached if place else 0 for place in found), default=0)
 
     def _put_on(self, model: PreTrainedModel, base: BaseFacts, **options: Any) -> PeftModel:
         """The model with PEFT's layers put in, the updates in float32."""

@@ -231,9 +231,9 @@ def _settings(ready: Ready, facts: BaseFacts) -> None:
     from tunesmith.learn.settings import settle
 
     most = next(int(one.value) for one in ready.values if one.name == "max_length")
-    ready.settings, chosen = settle(
-        ready.recipe.run, ready.method, facts, ready.machine, ready.lengths, max_length=most
-    )
+    held_out = sum(len(row.ids) for row in ready.held_out)
+    asked = ready.recipe.run, ready.method, facts, ready.machine, ready.lengths
+    ready.settings, chosen = settle(*asked, max_length=most, n_held_out=held_out)
     ready.values += chosen
 
 

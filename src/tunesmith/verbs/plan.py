@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import Fault, PlanError
 from tunesmith.machine import Chosen, Machine
@@ -12,6 +13,9 @@ from tunesmith.recipe import Recipe
 from tunesmith.verbs._ready import Ready, home_of, make_ready
 from tunesmith.verbs.export import wanted
 from tunesmith.weights.facts import BaseFacts
+
+if TYPE_CHECKING:
+    from tunesmith.learn.levers import Work
 
 EFFICIENCY = {"cpu": 0.7, "cuda": 0.35}
 """Share of the measured matrix product that the products of a step reach: they are of other shapes."""
@@ -91,9 +95,15 @@ def plan(recipe: Recipe, *, into: Path | None = None) -> Plan:
     values = list(ready.values)
     refusals = list(ready.refusals)
     if ready.facts and ready.settings:
+        from tunesmith.learn import levers
+
         steps = ready.settings.steps
         moves = ready.method.moves(ready.facts)
-        tokens, seconds, why = _time(ready, ready.facts)
+        work = levers.Work.of(ready.rows, ready.settings, ready.facts.window)
+        tokens = work.tokens
+        lowest = ready.method.footprint(ready.facts).lowest
+        values += levers.told(work, ready.settings, lowest=lowest, n_layers=ready.facts.n_layers)
+        seconds, why = _time(ready, ready.facts, work)
         memory, host = _memory(ready, ready.facts)
         disk = _disk(ready, ready.facts)
         values.append(why)
@@ -109,46 +119,37 @@ def _load(ready: Ready, facts: BaseFacts) -> Any:
     return estimate.Load.of(ready.method, facts, ready.settings.dtype, max(length for length, _ in ready.lengths))
 
 
-def _time(ready: Ready, facts: BaseFacts) -> tuple[int, float, Chosen]:
-    """Tokens of all epochs, seconds of the tuning, and how they were reckoned."""
-    from tunesmith.learn.batches import plan_steps
+def _time(ready: Ready, facts: BaseFacts, work: Work) -> tuple[float, Chosen]:
+    """Seconds of the tuning, and how they were reckoned."""
     from tunesmith.machine import measure
     from tunesmith.weights import estimate
 
     settings = ready.settings
     assert settings is not None
-    lengths = ready.lengths
-    steps = plan_steps(
-        [learnt for _, learnt in lengths],
-        epochs=settings.epochs,
-        rows_per_step=settings.rows_per_step,
-        learnt_per_step=settings.learnt_per_step,
-        seed=settings.seed,
-    )
-    taken = [row for step in steps for row in step.rows]
-    tokens, learnt = sum(lengths[row][0] for row in taken), sum(lengths[row][1] for row in taken)
     load = _load(ready, facts)
-    work = estimate.flops(
+    below = work.computed / settings.epochs if settings.keeps_below else work.computed
+    operations = estimate.flops(
         facts,
         load,
-        tokens=tokens,
-        learnt=learnt,
-        mean_length=tokens / len(taken),
+        tokens=work.computed,
+        tokens_below=below,
+        learnt=work.learnt,
+        mean_length=work.tokens / work.n_rows,
         recompute=settings.recompute,
     )
-    held = sum(len(row.ids) for row in ready.held_out) * (1 + sum(step.ends_epoch for step in steps))
-    work += held * 2 * facts.n_parameters
+    held = sum(len(row.ids) for row in ready.held_out) * (1 + math.ceil(settings.epochs))
+    operations += held * 2 * facts.n_parameters
     speed = measure(ready.machine)
     gflops = speed.gflops["float32-onednn" if settings.onednn else settings.dtype]
     share = EFFICIENCY[settings.device]
     # What the base leaves, whatever the method: over all layers, and over those that go backward.
     bare = [replace(load, footprint=estimate.Footprint(lowest=at)) for at in (0, load.footprint.lowest)]
     every, kept = (estimate.token_bytes(facts, one, recompute=False) for one in bare)
-    moved = tokens * (every + (TOUCHED - 1) * kept)
-    seconds = work / (gflops * 1e9 * share) + moved / speed.bytes_per_second
-    products = f"{work / 1e12:.1f} TFLOP at {share:.0%} of the measured {gflops:.0f} GFLOP/s"
+    moved = TOUCHED * kept * work.computed + (every - kept) * below
+    seconds = operations / (gflops * 1e9 * share) + moved / speed.bytes_per_second
+    products = f"{operations / 1e12:.1f} TFLOP at {share:.0%} of the measured {gflops:.0f} GFLOP/s"
     why = f"{products}, {moved / 1e9:.0f} GB at {speed.bytes_per_second / 1e9:.0f} GB/s; an estimate"
-    return tokens, seconds, Chosen("seconds", round(seconds), why)
+    return seconds, Chosen("seconds", round(seconds), why)
 
 
 def _memory(ready: Ready, facts: BaseFacts) -> tuple[int, int]:
@@ -172,7 +173,9 @@ def _disk(ready: Ready, facts: BaseFacts) -> int:
     load = _load(ready, facts)
     larger = 1 + load.footprint.n_added / facts.n_parameters
     exports = sum(int(export.disk_bytes(facts) * larger) for export in wanted(ready.recipe.export))
-    return estimate.disk_bytes(facts, load, ready.settings.save_dtype) + exports
+    once = sum(len(row.ids) for row in (*ready.rows, *ready.held_out))
+    below = estimate.below_bytes(facts, load, once) if ready.settings.keeps_below else 0  # gone before the exports
+    return estimate.disk_bytes(facts, load, ready.settings.save_dtype) + max(exports, below)
 
 
 def _too_small(machine: Machine, memory: int, host: int, disk: int) -> list[Fault]:

@@ -129,20 +129,36 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
     return (facts.n_parameters + own.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
 
 
-def flops(facts: BaseFacts, load: Load, *, tokens: int, learnt: int, mean_length: float, recompute: bool) -> float:
+def below_bytes(facts: BaseFacts, load: Load, tokens: int) -> int:
+    """What it takes to keep, for each of `tokens` tokens, what the layers give that go forward only."""
+    return tokens * facts.hidden_size * DTYPES[load.dtype]
+
+
+def flops(
+    facts: BaseFacts,
+    load: Load,
+    *,
+    tokens: float,
+    learnt: int,
+    mean_length: float,
+    recompute: bool,
+    tokens_below: float | None = None,
+) -> float:
     """Floating-point operations of `tokens` tokens, forward and backward, with logits at `learnt` of them only.
 
     A product with N weights costs 2 N a token forward, 2 N for the gradient of its input, and 2 N where it moves. What
-    moves and has no place in the layers that go backward is taken for the head.
+    moves and has no place in the layers that go backward is taken for the head. `tokens_below` go through the layers
+    that go forward only; all of them, when left out.
     """
     head = facts.vocab_size * facts.hidden_size
     body = max(0, facts.n_parameters - head * (1 if facts.tied else 2))
-    n_backward = facts.n_layers - load.footprint.lowest
-    backward = body * n_backward / facts.n_layers
-    moved = 0 if load.keeps_base else min(load.n_trainable, backward)
+    upper = 1 - load.footprint.lowest / facts.n_layers
+    moved = 0 if load.keeps_base else min(load.n_trainable, body * upper)
     moved_head = 0 if load.keeps_base else min(head, load.n_trainable - moved)
     _, _, heads = _layer_widths(facts)
-    attention = 4 * heads * mean_length / 2 * (facts.n_layers + n_backward * (2 + recompute))
+    attention = 4 * heads * mean_length / 2 * facts.n_layers
     extra = 6 * load.n_trainable if load.keeps_base else 0
-    products = 2 * body + backward * (2 + 2 * recompute) + 2 * moved
-    return tokens * (products + attention + extra) + learnt * (4 * head + 2 * moved_head)
+    forward, backward = 2 * body + attention, 2 * body * (1 + recompute) + attention * (2 + recompute)
+    below = tokens if tokens_below is None else tokens_below
+    layers = tokens * upper * (forward + backward) + below * (1 - upper) * forward
+    return layers + tokens * (2 * moved + extra) + learnt * (4 * head + 2 * moved_head)

@@ -79,6 +79,11 @@ class BaseFacts:
         return int(getattr(self._told, "max_position_embeddings", None) or 2048)
 
     @property
+    def window(self) -> int | None:
+        """Tokens that the narrowest layer attends to; None where all layers see everything before."""
+        return narrowest_window(self._told)
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the embedding, V."""
         return int(self._told.vocab_size)
@@ -191,3 +196,10 @@ class BaseFacts:
         if isinstance(template, list):  # the older form: several, by name
             template = {one["name"]: one["template"] for one in template}.get("default")
         return template if isinstance(template, str) else None
+
+
+def narrowest_window(config: Any) -> int | None:
+    """Tokens that a layer attends to at least, by the language model's config; None where all see everything before."""
+    kinds = getattr(config, "layer_types", None)
+    slides = kinds is None or "sliding_attention" in kinds
+    return getattr(config, "sliding_window", None) if slides else None

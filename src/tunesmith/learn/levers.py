@@ -1,0 +1,78 @@
+"""What makes a run fast, in numbers of this very run: how many tokens are computed, and why no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith.learn.batches import Step, n_learnt, plan_steps
+from tunesmith.learn.families import Sharing
+from tunesmith.learn.settings import Settings
+from tunesmith.machine import Chosen
+from tunesmith.text.example import Tokens
+
+SAMPLE = 32  # steps that are looked at: enough to know how alike the rows of a step begin
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that the steps of a run have, all together."""
+
+    n_rows: int
+    tokens: int
+    learnt: int
+    computed: int
+    """Where what the rows of a step begin with alike counts once."""
+    padded: int
+    """Where each row counts as the longest of its step: what padding would compute."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Tokens], settings: Settings, window: int | None) -> Work:
+        """That of rows under settings; `window` is the tokens that the narrowest attention sees."""
+        learnt = [n_learnt(row) for row in rows]
+        steps = plan_steps(
+            learnt,
+            epochs=settings.epochs,
+            rows_per_step=settings.rows_per_step,
+            learnt_per_step=settings.learnt_per_step,
+            seed=settings.seed,
+        )
+        taken = [row for step in steps for row in step.rows]
+        tokens = sum(len(rows[row].ids) for row in taken)
+        padded = sum(len(step.rows) * max(len(rows[row].ids) for row in step.rows) for step in steps)
+        computed = round(tokens * _share_computed(rows, steps, Sharing(window)))
+        return cls(len(taken), tokens, sum(learnt[row] for row in taken), computed, padded)
+
+
+def _share_computed(rows: Sequence[Tokens], steps: Sequence[Step], sharing: Sharing) -> float:
+    """The share of the tokens that is computed, from some of the steps."""
+    ids, lengths = [row.ids for row in rows], [len(row.ids) for row in rows]
+    every = max(1, len(steps) // SAMPLE)
+    tokens = computed = 0
+    for step in steps[::every]:
+        tokens += sum(lengths[row] for row in step.rows)
+        computed += sum(family.n_tokens(lengths) for family in sharing.families(step.rows, ids))
+    return computed / max(tokens, 1)
+
+
+def told(work: Work, settings: Settings, *, lowest: int, n_layers: int) -> tuple[Chosen, ...]:
+    """What the run does not compute, and why. `lowest` is the lowest layer that a gradient reaches."""
+    padding = f"rows lie end to end; as long as the longest of their step they would be {work.padded:,} tokens"
+    head = f"only they have a loss: {work.learnt / max(work.tokens, 1):.0%} of all"
+    saved = work.tokens - work.computed
+    shared = "what rows of a step begin with alike is computed once" if saved else "the rows do not begin alike"
+    backward = "no weight below moves" if lowest else "weights move from the first layer on"
+    return (
+        Chosen("padding", "none", padding),
+        Chosen("shared", f"{saved / max(work.tokens, 1):.0%} of the tokens", shared),
+        Chosen("head", f"{work.learnt:,} tokens", head),
+        Chosen("backward", f"{n_layers - lowest} of {n_layers} layers", backward),
+        *([_kept_below(settings, lowest)] if lowest else []),
+    )
+
+
+def _kept_below(settings: Settings, lowest: int) -> Chosen:
+    if settings.keeps_below:
+        return Chosen("below", "kept on disk", f"{lowest} layers give the same in each of {settings.epochs:g} epochs")
+    why = "each row comes once" if settings.epochs <= 1 else "the disk has no room to keep what they give"
+    return Chosen("below", "computed", f"{lowest} layers go forward each time: {why}")
