@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,11 +11,17 @@ from tiny.rows import random_rows
 from tunesmith.learn.attention import Laid
 from tunesmith.learn.loss import lay, summed_cross_entropy
 from tunesmith.text.example import Tokens
+from tunesmith.weights import estimate
 
 
 @pytest.mark.parametrize("cap", [None, 5.0])
 @pytest.mark.parametrize("n", [1, 128, 300])
-def test_chunks_give_loss_and_gradients_of_the_whole(n: int, cap: float | None) -> None:
+def test_chunks_give_loss_and_gradients_of_the_whole(
+    n: int, cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "CHUNK_BYTES", 20 * 50 * 4)
+    monkeypatch.setattr(estimate, "SLOPES_BYTES", 50 * 50 * 4)
+    assert estimate.rows_at_once(estimate.CHUNK_BYTES, 50, 4) == 20
     torch.manual_seed(0)
     hidden = torch.randn(n, 16, requires_grad=True)
     head = torch.randn(50, 16, requires_grad=True)
@@ -26,6 +34,17 @@ def test_chunks_give_loss_and_gradients_of_the_whole(n: int, cap: float | None) 
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     for one, other in zip(grads, torch.autograd.grad(expected, (hidden, head)), strict=True):
         assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_all_but_impossible_costs_what_it_costs() -> None:
+    """Its probability, e^-200, is no number of float32; its loss and slope are."""
+    hidden = torch.tensor([[200.0], [0.0]], requires_grad=True)
+    head, targets = torch.tensor([[1.0], [0.0]]), torch.tensor([1, 1])
+    loss = summed_cross_entropy(hidden, head, targets, torch.ones(2), None, torch.float32)
+    assert loss.item() == pytest.approx(200.0 + math.log(2))
+    loss.backward()
+    assert hidden.grad is not None
+    assert hidden.grad.flatten().tolist() == pytest.approx([1.0, 0.5])
 
 
 def test_a_frozen_head_gets_no_gradient_and_none_is_computed() -> None:

@@ -354,7 +354,7 @@ def test_the_memory_estimate_is_an_upper_bound(name: str, recompute: bool, base:
     bound = estimate.memory_bytes(facts, told, tokens_at_once=n_tokens, recompute=recompute) - estimate.PROGRAM
     per_token = estimate.token_bytes(facts, told, recompute=recompute)
     assert activations + weights <= bound
-    assert activations <= n_tokens * per_token + 128 * facts.vocab_size * 4
+    assert activations <= n_tokens * per_token + estimate.head_bytes(facts, told, 256)
     assert recompute or n_tokens * per_token < ROWS[name].bound_within * activations, "a bound that is of some use"
 
 

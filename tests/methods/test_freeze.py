@@ -305,7 +305,7 @@ def test_the_memory_estimate_counts_the_layers_that_go_backward(method: Freeze, 
         kept = by_layer(seen)
     told = estimate.Load.of(method, facts, "float32", 256)
     a_token = estimate.token_bytes(facts, told, recompute=False)
-    assert sum(kept.values()) <= 256 * a_token + 128 * facts.vocab_size * 4
+    assert sum(kept.values()) <= 256 * a_token + estimate.head_bytes(facts, told, 256)
     assert lowest == N_LAYERS or 256 * a_token < 4 * sum(kept.values()), "a bound that is of some use"
     standing = sum(weight.numel() * (16 if weight.requires_grad else 4) for weight in model.parameters())
     assert estimate.standing_bytes(told) == estimate.PROGRAM + standing

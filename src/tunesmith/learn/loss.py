@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from tunesmith.learn.attention import Laid
 from tunesmith.learn.families import Family, Sharing
 from tunesmith.text.example import Tokens
+from tunesmith.weights import estimate
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def summed_cross_entropy(
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
-    hand. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of
+    hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of
     `rows` have those instead of the head's own.
     """
     if not len(targets):
@@ -160,34 +161,33 @@ class _ChunkedLoss(torch.autograd.Function):
         own: Tensor | None,
     ) -> Tensor:
         wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
-        h, w, o = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
+        h, head_, own_ = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
         grad_hidden = torch.empty_like(h) if wants_hidden else None
         grad_head = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        size = 128 if hidden.device.type == "cpu" else 2048  # a chunk of logits that the caches still hold
+        size = estimate.rows_at_once(estimate.SLOPES_BYTES, len(head), dtype.itemsize)
+        slopes = head_.new_empty(min(size, len(h)), len(head))
         for first in range(0, len(targets), size):
             part = slice(first, first + size)
-            logits = h[part] @ w.T
-            if o is not None:
-                logits[:, ids] = h[part] @ o.T
-            wants_slope = wants_hidden or wants_head or wants_own
-            loss, slope = _chunk(logits, targets[part], weights[part], cap, wants_slope)
-            total += loss
-            if not wants_slope:
+            steep = slopes[: len(h[part])]
+            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_)
+            total += losses @ weights[part]
+            if not (wants_hidden or wants_head or wants_own):
                 continue
-            steep = slope.to(dtype)
-            apart = None if o is None else steep[:, ids]
-            if apart is not None:
+            counted = weights[part, None]
+            apart = None if ids is None else steep[:, ids]
+            if ids is not None:
                 steep[:, ids] = 0.0  # the head's own rows of these tokens have no part in it
             if grad_hidden is not None:
-                torch.mm(steep, w, out=grad_hidden[part])
-                if apart is not None and o is not None:
-                    grad_hidden[part].addmm_(apart, o)
+                torch.mm(steep, head_, out=grad_hidden[part])
+                if apart is not None and own_ is not None:
+                    grad_hidden[part].addmm_(apart, own_)
+                grad_hidden[part].mul_(counted)
             if grad_head is not None:
-                grad_head += steep.T @ h[part]
+                grad_head += steep.T @ (h[part] * counted).to(dtype)
             if grad_own is not None and apart is not None:
-                grad_own += apart.T @ h[part]
+                grad_own += apart.T @ (h[part] * counted).to(dtype)
         ctx.save_for_backward(grad_hidden, grad_head, grad_own)
         ctx.dtypes = hidden.dtype, head.dtype, torch.float32
         return total
@@ -199,21 +199,41 @@ class _ChunkedLoss(torch.autograd.Function):
         return (*grads[:2], None, None, None, None, None, None, grads[2])
 
 
-def _chunk(
-    logits: Tensor, targets: Tensor, weights: Tensor, cap: float | None, wants_slope: bool
-) -> tuple[Tensor, Tensor]:
-    """Loss of (n, V) logits, and its slope against them, which takes their place."""
-    z = logits
-    if cap:
-        z = torch.tanh(logits.float() / cap) * cap
-    told = z.log_softmax(-1, dtype=torch.float32)
-    loss = -(told.gather(1, targets[:, None])[:, 0] * weights).sum()
-    if not wants_slope:
-        return loss, told
-    slope = told.exp_()
-    slope.scatter_add_(1, targets[:, None], torch.full_like(slope[:, :1], -1.0))
-    slope.mul_(weights[:, None])
-    return loss, slope if not cap else slope.mul_(1 - (z / cap) ** 2)
+def _into_slopes(
+    slopes: Tensor, h: Tensor, head: Tensor, targets: Tensor, cap: float | None, ids: Tensor | None, own: Tensor | None
+) -> Tensor:
+    """Losses (n,) of hidden states (n, D); how each changes with its logits goes into `slopes` (n, V)."""
+    size = estimate.rows_at_once(estimate.CHUNK_BYTES, len(head), torch.float32.itemsize)
+    wide = slopes.new_empty(min(size, len(h)), len(head), dtype=torch.float32)
+    losses = []
+    for first in range(0, len(h), size):
+        part = slice(first, first + size)
+        logits = torch.mm(h[part], head.T, out=slopes[part])
+        if ids is not None and own is not None:
+            logits[:, ids] = h[part] @ own.T
+        loss, slope = _cross_entropy(logits, targets[part], cap, wide[: len(logits)])
+        losses.append(loss)
+        logits.copy_(slope)
+    return torch.cat(losses)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, cap: float | None, room: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (n,) of logits (n, V), and their slopes; `room` (n, V), in float32, is where those come to stand."""
+    at = targets[:, None]
+    z = room.copy_(logits)
+    bent = z.div_(cap).tanh_().clone() if cap else None
+    torch.softmax(z.mul_(cap) if cap else z, -1, out=z)
+    told = z.gather(1, at)[:, 0]
+    losses = -told.log()
+    unlikely = told < 1e-30  # near the smallest number there is, or beyond
+    if unlikely.any():
+        far = logits[unlikely].float()
+        far = torch.tanh(far / cap) * cap if cap else far
+        losses[unlikely] = nn.functional.cross_entropy(far, targets[unlikely], reduction="none")
+    z.scatter_add_(1, at, torch.full_like(z[:, :1], -1.0))
+    if bent is not None:
+        z.mul_(bent.square_().neg_().add_(1.0))
+    return losses, z
 
 
 def _of_logits(logits: Tensor, row: Row) -> Tensor:

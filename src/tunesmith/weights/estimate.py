@@ -10,6 +10,8 @@ from tunesmith.weights.facts import BaseFacts
 PROGRAM = 1_200_000_000  # torch, transformers and the libraries under them, once loaded
 ROOM = 1.25  # of activations: what the allocator and the backward pass hold besides what is counted
 DTYPES = {"float32": 4, "bfloat16": 2}
+CHUNK_BYTES = 64 << 20  # of logits in float32 that are worked on at once
+SLOPES_BYTES = 128 << 20  # of slopes against logits that go through one product with the head
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,22 @@ def _layer_widths(facts: BaseFacts) -> tuple[int, int, int]:
 
 def memory_bytes(facts: BaseFacts, load: Load, *, tokens_at_once: int, recompute: bool) -> int:
     """The most memory that learning takes on its device; an upper bound."""
-    logits = 4 * 128 * facts.vocab_size * 4
+    logits = head_bytes(facts, load, tokens_at_once)
     token = token_bytes(facts, load, recompute=recompute)
     return standing_bytes(load) + tokens_at_once * token + logits
+
+
+def rows_at_once(n_bytes: int, vocab_size: int, itemsize: int) -> int:
+    """How many rows of logits have room in so many bytes: some, however large the vocabulary."""
+    return max(16, n_bytes // (vocab_size * itemsize))
+
+
+def head_bytes(facts: BaseFacts, load: Load, tokens: int) -> int:
+    """Of logits and slopes: a chunk, what bends it where there is a soft cap, and the slopes of some chunks."""
+    held = 0
+    for n_bytes, itemsize in ((CHUNK_BYTES, 4), (CHUNK_BYTES, 4), (SLOPES_BYTES, DTYPES[load.dtype])):
+        held += min(tokens, rows_at_once(n_bytes, facts.vocab_size, itemsize)) * facts.vocab_size * itemsize
+    return held
 
 
 def resting_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
