@@ -51,11 +51,17 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
         assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
-def test_in_bfloat16_it_is_as_near_to_float32_as_the_library_is(tmp_path: Path) -> None:
+def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(tmp_path: Path) -> None:
     base = save(tmp_path)
     facts = BaseFacts.read(base)
-    exact = told(shaken(Lora(rank=4).wrap(load(base), facts)).train())
-    model = shaken(Lora(rank=4).wrap(load(base, torch.bfloat16), facts)).train()
+
+    def begun(dtype: torch.dtype) -> Any:
+        """With the frozen weights that bfloat16 has, in either type, and the same updates."""
+        torch.manual_seed(0)
+        return shaken(Lora(rank=4).wrap(load(base, torch.bfloat16).to(dtype), facts)).train()
+
+    exact = told(begun(torch.float32))
+    model = begun(torch.bfloat16)
     library = told(model, torch.bfloat16)
     with lean_layers(model, torch.bfloat16):
         lean = told(model, torch.bfloat16)
@@ -64,8 +70,8 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_the_library_is(tmp_path: Path) 
         gaps = [(found[1][name] - one).norm() / one.norm() for name, one in exact[1].items()]
         return float(torch.stack(gaps).mean())
 
-    assert abs(lean[0] - exact[0]) <= max(1.5 * abs(library[0] - exact[0]), 2**-8 * exact[0])
-    assert away(lean) <= 1.1 * away(library)
+    assert lean[0] == pytest.approx(exact[0], rel=2**-8)
+    assert away(lean) < away(library) < 0.1
 
 
 def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:

@@ -131,8 +131,7 @@ def test_what_frozen_layers_give_is_kept_where_the_disk_has_room(
     assert kept == "kept on disk"
     assert planned.ready.settings is not None
     assert planned.ready.settings.keeps_below
-    a_token = 64 * (2 if planned.ready.settings.dtype == "bfloat16" else 4)
-    assert planned.disk_bytes - below(1)[1].disk_bytes == planned.tokens / 3 * a_token
+    assert planned.disk_bytes - below(1)[1].disk_bytes == planned.tokens / 3 * 64 * 4
     monkeypatch.setattr(files, "free_bytes", lambda folder: planned.disk_bytes - 1)
     assert below(3)[0] == "computed"
     assert below(3)[1].refusals == ()

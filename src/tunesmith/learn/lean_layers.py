@@ -19,16 +19,17 @@ RMS_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3R
 @contextmanager
 def lean_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[int]:
     """Layers that are known here go the lean way within this block, with products in `dtype`; gives how many do."""
-    changed = []
-    for layer in model.modules():
-        forward = _lean_forward(layer, dtype)
-        if forward is not None:
-            layer.forward = forward  # hides the one of its class
-            changed.append(layer)
+    layers = list(model.modules())
+    found = [(layer, _lean_forward(layer, dtype)) for layer in layers]
+    if any(_is_rms_norm(layer) for layer in layers):
+        found += [(layer, partial(_embedded, layer)) for layer in layers if _is_rounded_embedding(layer)]
+    changed = [(layer, forward) for layer, forward in found if forward is not None]
+    for layer, forward in changed:
+        layer.forward = forward  # hides the one of its class
     try:
         yield len(changed)
     finally:
-        for layer in changed:
+        for layer, _ in changed:
             del layer.forward
 
 
@@ -36,8 +37,17 @@ def _lean_forward(layer: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]
     if _is_plain_update(layer):
         return partial(_updated, layer, dtype)
     if _is_rms_norm(layer):
-        return partial(_normed, layer)
+        return partial(_normed, layer, dtype)
     return None
+
+
+def _is_rounded_embedding(layer: nn.Module) -> bool:
+    return type(layer) is nn.Embedding and not layer.weight.requires_grad and layer.weight.dtype != torch.float32
+
+
+def _embedded(layer: Any, ids: Tensor) -> Tensor:
+    """In float32, and so is all that layers add to it: what is rounded there is rounded anew in each of them."""
+    return nn.functional.embedding(ids, layer.weight).float()
 
 
 def _is_rms_norm(layer: nn.Module) -> bool:
@@ -51,8 +61,8 @@ def _is_rms_norm(layer: nn.Module) -> bool:
     )
 
 
-def _normed(layer: Any, x: Tensor) -> Tensor:
-    made: Tensor = _Normed.apply(x, layer.weight, layer.variance_epsilon)
+def _normed(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
+    made: Tensor = _Normed.apply(x, layer.weight, layer.variance_epsilon, dtype)
     return made
 
 
@@ -63,11 +73,11 @@ class _Normed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()  # (.., 1)
         ctx.save_for_backward(x, scale, weight)
-        made: Tensor = (x * scale).to(x.dtype)
+        made: Tensor = (x * scale).to(dtype)
         return made.mul_(weight)
 
     @staticmethod
@@ -75,7 +85,7 @@ class _Normed(torch.autograd.Function):
         x, scale, weight = ctx.saved_tensors
         given, wide = upstream[0].float() * weight, x.float()
         along = torch.linalg.vecdot(given, wide)[..., None] * scale**2 / x.shape[-1]
-        return given.addcmul_(wide, along, value=-1.0).mul_(scale).to(x.dtype), None, None
+        return given.addcmul_(wide, along, value=-1.0).mul_(scale).to(x.dtype), None, None, None
 
 
 def _is_plain_update(layer: nn.Module) -> bool:

@@ -135,8 +135,9 @@ def summed_cross_entropy(
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
-    hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32, whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of
-    `rows` have those instead of the head's own.
+    hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32,
+    whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of `rows` have those instead
+    of the head's own.
     """
     if not len(targets):
         return hidden.sum() * 0.0

@@ -185,7 +185,7 @@ def _at_once(facts: BaseFacts, machine: Machine, load: estimate.Load) -> tuple[i
 def _keeps_below(facts: BaseFacts, machine: Machine, load: estimate.Load, save_dtype: str, tokens: int) -> bool:
     """Whether layers go forward only, and the disk has room for what they give beside what the run leaves there."""
     room = machine.free_disk_bytes - estimate.disk_bytes(facts, load, save_dtype)
-    return load.footprint.lowest > 0 and estimate.below_bytes(facts, load, tokens) <= room
+    return load.footprint.lowest > 0 and estimate.below_bytes(facts, tokens) <= room
 
 
 def _rate(options: Options, method: Moves, facts: BaseFacts) -> Chosen:

@@ -174,7 +174,7 @@ def _disk(ready: Ready, facts: BaseFacts) -> int:
     larger = 1 + load.footprint.n_added / facts.n_parameters
     exports = sum(int(export.disk_bytes(facts) * larger) for export in wanted(ready.recipe.export))
     once = sum(len(row.ids) for row in (*ready.rows, *ready.held_out))
-    below = estimate.below_bytes(facts, load, once) if ready.settings.keeps_below else 0  # gone before the exports
+    below = estimate.below_bytes(facts, once) if ready.settings.keeps_below else 0  # gone before the exports
     return estimate.disk_bytes(facts, load, ready.settings.save_dtype) + max(exports, below)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tunesmith.learn.loop import Learnt
     from tunesmith.learn.settings import Settings
+    from tunesmith.weights.facts import BaseFacts
 
 SETTLED = "settled.json"
 DECIDES = ("recipe.yaml", SETTLED, "metrics.jsonl", "model", "adapter")
@@ -191,24 +192,30 @@ def _settings(work: _Work, planned: Plan) -> Settings:
     return replace(kept, most_rows=settings.most_rows, checkpoint_minutes=settings.checkpoint_minutes)
 
 
-def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
+def begun(method: Any, base: Path, facts: BaseFacts, settings: Settings) -> Any:
+    """The base from a folder as the method begins to move it, each weight in the type that it learns or stands in."""
     import torch
 
-    from tunesmith.learn.loop import learn
     from tunesmith.weights.load import load
+
+    with say.progress("load the base", 1, "model") as bar:
+        loaded: Any = load(base, settings.torch_dtype if method.keeps_base else torch.float32)
+        bar.advance(1)
+    torch.manual_seed(settings.seed)
+    model = method.wrap(loaded, facts)
+    if not method.keeps_base:
+        _cast_kept(model, settings.torch_dtype)
+    return model
+
+
+def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
+    from tunesmith.learn.loop import learn
     from tunesmith.weights.save import copy_words
 
     method: Any = work.recipe.method
-    with say.progress("load the base", 1, "model") as bar:
-        base: Any = load(work.base, settings.torch_dtype if method.keeps_base else torch.float32)
-        bar.advance(1)
-    base.name_or_path, base.revision = _named(work.recipe.base)  # what the adapter will name as its base
-    torch.manual_seed(settings.seed)
-    model = method.wrap(base, planned.ready.facts)
-    if not method.keeps_base:
-        _cast_kept(model, settings.torch_dtype)
-    for config in getattr(model, "peft_config", {}).values():
-        config.revision = base.revision
+    assert planned.ready.facts is not None
+    model = begun(method, work.base, planned.ready.facts, settings)
+    _name_base(model, work.recipe.base)
     learnt = learn(
         model,
         planned.ready.rows,
@@ -226,6 +233,16 @@ def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
                 copy_words(work.base, beside)
                 vocabulary.enter(beside, words, special=False)
     return learnt
+
+
+def _name_base(model: Any, base: str) -> None:
+    """What the adapter will name as its base."""
+    from tunesmith.learn.loss import inner
+
+    name, revision = _named(base)
+    inner(model).name_or_path = name
+    for config in getattr(model, "peft_config", {}).values():
+        config.base_model_name_or_path, config.revision = name, revision
 
 
 def _cast_kept(model: nn.Module, dtype: torch.dtype) -> None:

@@ -144,9 +144,9 @@ def disk_bytes(facts: BaseFacts, load: Load, save_dtype: str) -> int:
     return (facts.n_parameters + own.n_added) * DTYPES[save_dtype] + learnt + 2 * checkpoint + 20_000_000
 
 
-def below_bytes(facts: BaseFacts, load: Load, tokens: int) -> int:
-    """What it takes to keep, for each of `tokens` tokens, what the layers give that go forward only."""
-    return tokens * facts.hidden_size * DTYPES[load.dtype]
+def below_bytes(facts: BaseFacts, tokens: int) -> int:
+    """What it takes to keep, in float32, what the layers give to each of `tokens` tokens that go forward only."""
+    return tokens * facts.hidden_size * 4
 
 
 def flops(

@@ -1,0 +1,114 @@
+"""tunesmith and its peers over the same rows: `python benchmarks/race --work chat-gsm8k-lora --python trl=PYTHON`.
+
+Each side runs in a process of its own, in turn, for some rounds. Every side learns the same rows in the same steps from
+the same start values; what it learns is held against a reference in float32 before its speed counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import report
+from gates import cosines, course, first_loss, slopes
+from sides import SIDES, Side
+from works import WORKS, Work, write
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def main() -> None:
+    asked = words()
+    pythons = dict(one.split("=", 1) for one in asked.python)
+    if asked.table:
+        report.write_page()
+        return
+    for name in asked.work:
+        race(WORKS[name], [SIDES[side] for side in asked.sides], pythons, asked)
+
+
+def words() -> argparse.Namespace:
+    told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    told.add_argument("--work", nargs="+", default=["chat-gsm8k-lora"], choices=list(WORKS))
+    told.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    told.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH", help="an environment of a peer's own")
+    told.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    told.add_argument("--into", type=Path, default=Path("runs/race"))
+    told.add_argument("--rounds", type=int, default=3)
+    told.add_argument("--steps", type=int, help="steps of each run; each work has its own")
+    told.add_argument("--table", action="store_true", help="write docs/speed.md's table and plot from the results")
+    return told.parse_args()
+
+
+def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse.Namespace) -> None:
+    """One line of the table, kept in the results."""
+    folder = asked.into.resolve() / work.name
+    job = write(work, asked.data, folder, asked.steps)
+    reference = run(Side("reference", "side_reference.py"), folder, 0, pythons)
+    rounds: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
+    for number in range(1, asked.rounds + 1):
+        for side in sides:
+            if any("refused" in one for one in rounds[side.name]):
+                continue
+            told = run(with_room(side, work), folder, number, pythons)
+            rounds[side.name].append(told)
+            print(f"{work.name} round {number} {side.name}: {report.brief(told, job)}", flush=True)
+    told = {side.name: {"about": side.about, "rounds": rounds[side.name]} for side in sides}
+    for name, one in told.items():
+        one["gates"] = gates(folder, name, one["rounds"], reference, rounds.get("trl-fp32") or rounds.get("hf"))
+    report.keep(work.name, told, job, folder)
+
+
+def with_room(side: Side, work: Work) -> Side:
+    """A peer takes as many rows at once as the work says that its memory bears."""
+    if side.script != "side_trainer.py":
+        return side
+    at_once = min(work.peers_at_once, work.rows_per_step)
+    return Side(side.name, side.script, {**side.options, "rows_at_once": at_once}, side.python, side.about)
+
+
+def run(side: Side, folder: Path, number: int, pythons: dict[str, str]) -> dict[str, Any]:
+    """A side's result with the peak memory of its process; what it says where it does not come to an end."""
+    result = folder / "results" / f"{side.name}-{number}"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir(parents=True)
+    python = pythons.get(side.python, sys.executable)
+    command = [python, str(HERE / side.script), str(folder), str(result), json.dumps(dict(side.options))]
+    env = {**os.environ, "RACE_BEGAN": str(time.time()), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with (result / "log").open("w") as log:
+        child = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        return {"refused": (result / "log").read_text(errors="replace").strip().splitlines()[-1:]}
+    told: dict[str, Any] = json.loads((result / "result.json").read_text(encoding="utf-8"))
+    return {**told, "peak_bytes": usage.ru_maxrss * 1024}
+
+
+def gates(
+    folder: Path, name: str, rounds: list[dict[str, Any]], reference: dict[str, Any], exact: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    """Whether what the side learnt is what the reference says, and its course that of a peer in float32."""
+    first = rounds[0]
+    if "refused" in first:
+        return {}
+    dtype = "float32" if first.get("dtype") == "float32" or name in ("trl-fp32", "hf") else "bfloat16"
+    found = {
+        "dtype": dtype,
+        "first_loss": first_loss(first["losses"][0], reference["losses"][0], dtype),
+        "gradient": cosines(*(slopes(folder / "results" / one) for one in (f"{name}-1", "reference-0")), dtype),
+    }
+    if exact and "losses" in exact[0] and len(exact[0]["losses"]) == len(first["losses"]):
+        found["course"] = course(first["losses"], exact[0]["losses"])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""docs/speed.md's table and docs/images/speed.svg, from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE, PICTURE = ROOT / "docs" / "speed.md", ROOT / "docs" / "images" / "speed.svg"
+BEGIN, END = "<!-- table: python benchmarks/race --table -->", "<!-- end of table -->"
+BAR, GAP, LEFT, WIDTH = 16, 10, 250, 760
+
+
+def write(tree: Mapping[str, Any]) -> None:
+    """Put the table between its marks, and draw the picture."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(tree)}{END}{after}", encoding="utf-8")
+    PICTURE.write_text(picture(tree), encoding="utf-8")
+
+
+def lines(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(work, machine, row) of all results that have a peer."""
+    for work, machines in tree.items():
+        for machine, row in machines.items():
+            if row["ratios"]:
+                yield work, machine, row
+
+
+def table(tree: Mapping[str, Any]) -> str:
+    """A line for each work on each machine: tunesmith, the best peer, and the ratios."""
+    head = (
+        "| work | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_line(work, row) for work, _, row in lines(tree))
+
+
+def _line(work: str, row: Mapping[str, Any]) -> str:
+    ours, best = row["sides"]["tunesmith"], row["ratios"]["best_peer"]
+    theirs = row["sides"][best]
+    cells = (
+        work,
+        _told(ours),
+        f"{best}: {_told(theirs)}",
+        f"**{row['ratios']['speed']:.1f}x**",
+        f"{ours['peak_bytes'] / 1e9:.1f} of {theirs['peak_bytes'] / 1e9:.1f} GB",
+        f"{ours['share_of_product']:.0%} of {max(row['products_gflops'].values()):.0f} GFLOP/s",
+        _gates(ours["gates"]),
+    )
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    return f"{one['learnt_tokens_per_second']:.0f} learnt tokens/s, {one['rows_per_second']:.2g} rows/s"
+
+
+def _gates(told: Mapping[str, Any]) -> str:
+    red = [name for name, one in told.items() if isinstance(one, Mapping) and not one["green"]]
+    return "red: " + ", ".join(red) if red else "green"
+
+
+def picture(tree: Mapping[str, Any]) -> str:
+    """A bar for each side of each work, as long as it is fast beside the fastest of its work."""
+    drawn: list[str] = []
+    at = 10
+    for work, _, row in lines(tree):
+        drawn.append(f'<text x="10" y="{at + 12}" font-weight="bold">{escape(work)}</text>')
+        at += BAR + 6
+        sides = {name: one for name, one in row["sides"].items() if "refused" not in one}
+        most = max(one["learnt_tokens_per_second"] for one in sides.values())
+        for name, one in sides.items():
+            speed = one["learnt_tokens_per_second"]
+            length = round((WIDTH - LEFT - 130) * speed / most)
+            colour = "#2b6cb0" if name.startswith("tunesmith") else "#a0aec0"
+            drawn.append(f'<text x="{LEFT - 8}" y="{at + 12}" text-anchor="end">{escape(name)}</text>')
+            drawn.append(f'<rect x="{LEFT}" y="{at}" width="{max(length, 1)}" height="{BAR}" fill="{colour}"/>')
+            drawn.append(f'<text x="{LEFT + length + 6}" y="{at + 12}">{speed:.0f} tokens/s</text>')
+            at += BAR + 4
+        at += GAP
+    size = f'width="{WIDTH}" height="{at}" viewBox="0 0 {WIDTH} {at}"'
+    style = 'font-family="sans-serif" font-size="12" fill="#1a202c"'
+    ground = f'<rect width="{WIDTH}" height="{at}" fill="#ffffff"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{ground}{"".join(drawn)}</svg>\n'

@@ -1,0 +1,128 @@
+"""The works: rows, base and method, made ready by tunesmith's own plan and written down as a job."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job import Job
+
+HELD_OUT = 64  # rows whose loss is told at the end
+
+
+@dataclass(frozen=True)
+class Work:
+    """One line of the table. `epochs` over `n_rows` rows where it is given, else `steps` steps of new rows."""
+
+    name: str
+    data: str
+    rows_per_step: int
+    steps: int
+    method: Mapping[str, Any]
+    model: str = "smollm2-135m"
+    epochs: float = 1.0
+    run: Mapping[str, Any] = None  # type: ignore[assignment]
+    peers_at_once: int = 8
+    """Rows that a padding peer takes at once: the most that its logits leave memory for."""
+
+
+LORA: Mapping[str, Any] = {"kind": "lora", "rank": 16, "alpha": 32}
+WORKS = {
+    work.name: work
+    for work in (
+        Work("chat-gsm8k-lora", "gsm8k-train.jsonl", 8, 8, LORA),
+        Work("chat-snips-lora", "snips-train.jsonl", 16, 12, LORA),
+        Work("prefix-banking77-lora", "banking77-train.jsonl", 32, 3, LORA),
+        Work("chat-snips-freeze-3-epochs", "snips-train.jsonl", 16, 8, {"kind": "freeze", "layers": 0.25}, epochs=3),
+        Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2),
+        Work("chat-snips-full", "snips-train.jsonl", 16, 8, {"kind": "full"}),
+        Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape"),
+    )
+}
+
+
+def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job:
+    """The job of a work, in a new folder."""
+    from tunesmith.learn.loop import course_steps
+    from tunesmith.recipe import Recipe
+    from tunesmith.verbs.plan import plan
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    bring(work.model, folder / "model")
+    n_steps = steps or work.steps
+    rows = cut(data / work.data, n_steps * work.rows_per_step, folder)
+    run = {"epochs": work.epochs, "batch_size": work.rows_per_step, "weight_decay": 0.0, "warmup_ratio": 0.0, "seed": 1}
+    tree = {"base": str(folder / "model"), "data": {"train": str(rows)}, "method": dict(work.method), "run": run}
+    planned = plan(Recipe.model_validate(tree), into=folder / "plan").or_raise()
+    settings, ready = planned.ready.settings, planned.ready
+    order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]
+    method = {**work.method, **begin(ready, folder)}
+    job = Job(
+        rows=[(list(row.ids), list(row.weights)) for row in ready.rows],
+        steps=order,
+        method=method,
+        learning_rate=settings.learning_rate,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        tree=tree,
+        held_out=[],
+    )
+    job.write(folder)
+    return job
+
+
+def cut(source: Path, n: int, folder: Path) -> Path:
+    """The first `n` rows of a file, or of raw text as much as gives some `n` pieces of 1,024 tokens."""
+    into = folder / source.name
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".jsonl":
+        into.write_text("".join(text.splitlines(keepends=True)[:n]), encoding="utf-8")
+    else:
+        into.write_text(text[: n * 3400], encoding="utf-8")
+    return into
+
+
+def begin(ready: Any, folder: Path) -> dict[str, Any]:
+    """The start values of an adapter, all of them away from nothing so that each has a gradient; what else moves."""
+    import torch
+
+    from tunesmith.weights.load import load
+
+    model = ready.method.wrap(load(folder / "model", torch.float32), ready.facts)
+    if not ready.method.keeps_base:
+        return {"moves": [name for name, weight in model.named_parameters() if weight.requires_grad]}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0.0, 1e-3)
+    ready.method.save(model, folder / "adapter")
+    path = folder / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(folder / "model")}))
+    return {}
+
+
+def bring(name: str, into: Path) -> None:
+    """The base: a real one from the bundle, or one of a known shape with random weights."""
+    if name == "smollm2-135m":
+        from tunesmith.sources.bundle import Bundle
+
+        shutil.copytree(Bundle().bring("bundle:smollm2-135m-instruct"), into)
+        return
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from tunesmith.sources.bundle import Bundle
+
+    shape = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
+    config = Qwen3Config(**shape, num_key_value_heads=8, head_dim=128, vocab_size=151936, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(into)
+    for file in Bundle().bring("bundle:smollm2-135m-instruct").iterdir():
+        if "token" in file.name or file.suffix == ".jinja":
+            shutil.copyfile(file, into / file.name)

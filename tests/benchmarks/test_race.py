@@ -1,0 +1,117 @@
+"""The race's gates and ratios by hand, and tunesmith's side of it on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from needs import ROOT
+from tiny.models import save
+from tiny.rows import write_chats
+
+RACE = ROOT / "benchmarks" / "race"
+
+
+@pytest.fixture
+def race(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """Its modules, which import each other by their plain names."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(RACE))
+    return {name: importlib.import_module(name) for name in ("gates", "job", "report", "page", "works")}
+
+
+def test_a_gradient_that_points_elsewhere_is_red(race: dict[str, ModuleType]) -> None:
+    cosines = race["gates"].cosines
+    right = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([1.0, 0.0]), "c": torch.tensor([0.0, 2.0])}
+    assert cosines({name: 7 * one for name, one in right.items()}, right, "float32")["green"]
+    turned = {**right, "b": torch.tensor([0.99, (1 - 0.99**2) ** 0.5])}
+    found = cosines(turned, right, "float32")
+    assert (found["green"], found["least_at"], found["weights"]) == (False, "b", 3)
+    assert found["least"] == pytest.approx(0.99, abs=1e-6)
+    assert cosines(turned, right, "bfloat16")["green"]
+    assert not cosines({**right, "b": torch.tensor([0.9, 0.43])}, right, "bfloat16")["green"]
+    assert "b" in cosines({"a": right["a"], "c": right["c"]}, right, "float32")["why"]
+
+
+def test_a_loss_that_begins_or_goes_elsewhere_is_red(race: dict[str, ModuleType]) -> None:
+    gates = race["gates"]
+    assert gates.first_loss(2.00001, 2.0, "float32")["green"]
+    assert not gates.first_loss(2.0001, 2.0, "float32")["green"]
+    assert gates.first_loss(2.001, 2.0, "bfloat16")["green"]
+    assert not gates.first_loss(2.01, 2.0, "bfloat16")["green"]
+    flat = [2.0] * 20
+    assert gates.course([2.3, *flat[1:10], *flat[10:]], flat)["largest"] == pytest.approx(0.015)
+    assert not gates.course([2.3, *flat[1:]], flat)["green"]
+    assert gates.course([2.1, *flat[1:]], flat)["green"]
+
+
+def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> None:
+    """Three steps of two rows of four tokens, two of them learnt; the first step does not count."""
+    report = race["report"]
+    row: tuple[list[int], list[float]] = ([1, 2, 3, 4], [1.0, 0.0, 1.0, 1.0])  # what stands first is never learnt
+    steps = [[0, 1], [2, 3], [4, 5]]
+    job = race["job"].Job([row] * 6, steps, {}, 1e-3, 1.0, 1, {}, [])
+
+    def told(*seconds: float, peak: int) -> dict[str, Any]:
+        return {"step_seconds": list(seconds), "first_step_seconds": 9.0, "losses": [1.0], "peak_bytes": peak}
+
+    ours = [told(1.0, 1.0, peak=10), told(1.0, 3.0, peak=12)]
+    theirs = [told(2.0, 4.0, peak=30), told(6.0, 2.0, peak=36)]
+    assert report.speed(ours[0], job) == 8 / 2.0
+    made = report.figures(ours, job)
+    assert made["learnt_tokens_per_second"] == 3.0  # of 4 and 2
+    assert made["rows_per_second"] == 1.5
+    assert made["tokens_per_second"] == 6.0
+    assert made["median_step_seconds"] == 1.0
+    assert made["p95_step_seconds"] == 3.0
+    sides = {
+        name: {**report.figures(rounds, job), "rounds": rounds}
+        for name, rounds in {"tunesmith": ours, "trl": theirs}.items()
+    }
+    sides["other"] = {"refused": "no"}
+    assert report.ratios(sides) == {
+        "best_peer": "trl",
+        "speed": 2.5,  # 3 in one round, 2 in the other
+        "memory": 3.0,
+        "each": {"trl": {"speed": 2.5, "rounds": [3.0, 2.0], "memory": 3.0}},
+    }
+
+
+def test_the_page_shows_what_the_results_say(race: dict[str, ModuleType]) -> None:
+    page = race["page"]
+    results = ROOT / "benchmarks" / "results" / "race.json"
+    tree = json.loads(results.read_text(encoding="utf-8"))
+    made = page.table(tree)
+    assert made.count("\n") - 2 == sum(len(machines) for machines in tree.values()) >= 3
+    assert made in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert page.picture(tree) == page.PICTURE.read_text(encoding="utf-8")
+
+
+def test_tunesmith_learns_what_the_reference_learns(race: dict[str, ModuleType], tmp_path: Path) -> None:
+    works = race["works"]
+    folder = tmp_path / "job"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(works, "bring", lambda name, into: save(into))
+        work = works.Work("tiny", "rows.jsonl", 4, 2, {"kind": "lora", "rank": 2})
+        job = works.write(work, write_chats(tmp_path / "rows.jsonl").parent, folder)
+    assert [len(step) for step in job.steps] == [4, 4]
+    sides: dict[str, tuple[str, ...]] = {"reference": (), "tunesmith": (json.dumps({"dtype": "float32"}),)}
+    for name, more in sides.items():
+        (tmp_path / name).mkdir()
+        command = [sys.executable, str(RACE / f"side_{name}.py"), str(folder), str(tmp_path / name), *more]
+        subprocess.run(command, check=True, capture_output=True)
+    gates = race["gates"]
+    told = [json.loads((tmp_path / name / "result.json").read_text()) for name in sides]
+    assert gates.first_loss(told[1]["losses"][0], told[0]["losses"][0], "float32")["green"]
+    found = gates.cosines(gates.slopes(tmp_path / "tunesmith"), gates.slopes(tmp_path / "reference"), "float32")
+    assert found["green"], found
+    assert found["weights"] == 2 * 7 * 2
+    assert len(told[1]["step_seconds"]) == 1
