@@ -17,6 +17,8 @@ import needs
 
 # Threads that wait by spinning make tiny models many times slower where cores are few or shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: in each of them, and what it starts, one thread
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so for every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 TINY_PRODUCTS = ("learn", "matrix", "methods", "same", "weights")  # the folders whose tests compute in this process

@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
         return 1
     failed = [] if words else [check for check in CHECKS if _run(python, check)]
     settings = {needs.NO_SKIP: "1"} if in_ci or not missing else {}
-    tests = _run(python, ("pytest", *words), settings)
+    tests = _run(python, ("pytest", "-m", "", *words), settings)  # slow ones too
     for check in failed:
         print(f"failed: {' '.join(check)}", flush=True)
     return tests or int(bool(failed))

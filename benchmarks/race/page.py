@@ -1,4 +1,4 @@
-"""docs/speed.md's table and docs/images/speed.svg, from the results."""
+"""The table in docs/speed.md and in the README, and docs/images/speed.svg, from the results."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE, PICTURE = ROOT / "docs" / "speed.md", ROOT / "docs" / "images" / "speed.svg"
+PAGES, PICTURE = (ROOT / "docs" / "speed.md", ROOT / "README.md"), ROOT / "docs" / "images" / "speed.svg"
 BEGIN, END = "<!-- table: python benchmarks/race --table -->", "<!-- end of table -->"
 BAR, GAP, LEFT, WIDTH = 16, 10, 250, 760
 
 
 def write(tree: Mapping[str, Any]) -> None:
     """Put the table between its marks, and draw the picture."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(tree)}{END}{after}", encoding="utf-8")
+    for path in PAGES:
+        before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        path.write_text(f"{before}{BEGIN}\n{table(tree)}{END}{after}", encoding="utf-8")
     PICTURE.write_text(picture(tree), encoding="utf-8")
 
 
@@ -30,9 +30,19 @@ def lines(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]
                 yield work, machine, row
 
 
+def machines(tree: Mapping[str, Any]) -> str:
+    """Where all of it was measured, when, and with what."""
+    found: dict[str, dict[str, str]] = {}
+    for _, machine, row in lines(tree):
+        versions = found.setdefault(f"{machine}, {row['date']}", {})
+        for side in row["sides"].values():
+            versions |= {name: one for name, one in side.get("versions", {}).items() if name != "tunesmith"}
+    return "; ".join(", ".join([at, *(" ".join(one) for one in told.items())]) for at, told in found.items())
+
+
 def table(tree: Mapping[str, Any]) -> str:
     """A line for each work on each machine: tunesmith, the best peer, and the ratios."""
-    head = (
+    head = f"Measured on: {machines(tree)}.\n\n" + (
         "| work | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
         "|---|---|---|---|---|---|---|\n"
     )
@@ -66,7 +76,8 @@ def _gates(told: Mapping[str, Any]) -> str:
 def picture(tree: Mapping[str, Any]) -> str:
     """A bar for each side of each work, as long as it is fast beside the fastest of its work."""
     drawn: list[str] = []
-    at = 10
+    drawn.append(f'<text x="10" y="20">{escape(next(iter(lines(tree)))[1])}: learnt tokens a second</text>')
+    at = 34
     for work, _, row in lines(tree):
         drawn.append(f'<text x="10" y="{at + 12}" font-weight="bold">{escape(work)}</text>')
         at += BAR + 6

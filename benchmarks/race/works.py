@@ -16,7 +16,7 @@ HELD_OUT = 64  # rows whose loss is told at the end
 
 @dataclass(frozen=True)
 class Work:
-    """One line of the table. `epochs` over `n_rows` rows where it is given, else `steps` steps of new rows."""
+    """One line of the table: `steps` steps of new rows, all of which are gone over `epochs` times."""
 
     name: str
     data: str
@@ -25,7 +25,6 @@ class Work:
     method: Mapping[str, Any]
     model: str = "smollm2-135m"
     epochs: float = 1.0
-    run: Mapping[str, Any] = None  # type: ignore[assignment]
     peers_at_once: int = 8
     """Rows that a padding peer takes at once: the most that its logits leave memory for."""
 
@@ -57,7 +56,9 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
     n_steps = steps or work.steps
     rows = cut(data / work.data, n_steps * work.rows_per_step, folder)
     run = {"epochs": work.epochs, "batch_size": work.rows_per_step, "weight_decay": 0.0, "warmup_ratio": 0.0, "seed": 1}
-    tree = {"base": str(folder / "model"), "data": {"train": str(rows)}, "method": dict(work.method), "run": run}
+    objective = "sft" if rows.suffix == ".jsonl" else "uft"
+    tree = {"base": str(folder / "model"), "data": {"train": str(rows)}, "objective": objective}
+    tree |= {"method": dict(work.method), "run": run}
     planned = plan(Recipe.model_validate(tree), into=folder / "plan").or_raise()
     settings, ready = planned.ready.settings, planned.ready
     order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]

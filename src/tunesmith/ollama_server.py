@@ -210,7 +210,7 @@ def get() -> str:
     """How to have a server, as something to type."""
     if shutil.which("ollama"):
         return "start it with: ollama serve"
-    return "install Ollama 0.30 or newer from its site (ollama.com), then start it with: ollama serve"
+    return "install the newest Ollama from its site (ollama.com), then start it with: ollama serve"
 
 
 def is_known_older(version: str, wanted: tuple[int, ...]) -> bool:

@@ -30,7 +30,7 @@ class Adapter(Tuning):
     """
 
     kind: ClassVar[str] = "adapter"
-    learning_rate: ClassVar[float] = 4e-4
+    learning_rate: ClassVar[float] = 1.2e-3
 
     form: Literal["parallel", "houlsby", "pfeiffer"] = "parallel"
     """Where they stand: parallel, beside the MLP and gated as it is; houlsby, behind attention and behind the MLP;

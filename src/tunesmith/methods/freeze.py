@@ -30,7 +30,7 @@ class Freeze(Moved):
     """
 
     kind: ClassVar[str] = "freeze"
-    learning_rate: ClassVar[float] = 1e-4
+    learning_rate: ClassVar[float] = 3e-4
 
     layers: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] | tuple[int, ...] = 0.25
     """Layers that move: how many of the last (0: none), or the last share of all, rounded up, or a list of numbers

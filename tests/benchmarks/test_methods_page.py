@@ -1,0 +1,23 @@
+"""docs/methods/compared.md is what benchmarks/methods.py makes of its results."""
+
+from __future__ import annotations
+
+import json
+from importlib import util
+
+from needs import ROOT
+from tunesmith import rooms
+
+
+def test_the_page_shows_what_the_results_say() -> None:
+    found = util.spec_from_file_location("methods_benchmark", ROOT / "benchmarks" / "methods.py")
+    assert found is not None
+    assert found.loader is not None
+    benchmark = util.module_from_spec(found)
+    found.loader.exec_module(benchmark)
+    tree = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    assert benchmark.page(tree) == benchmark.PAGE.read_text(encoding="utf-8")
+    assert {row["method"]["kind"] for row in tree["rows"].values()} == set(rooms.ROOMS["methods"]), (
+        "each method has a row"
+    )
+    assert len({row["steps"] for row in tree["rows"].values()}) == 1, "one budget for all"
