@@ -3,7 +3,7 @@
 Each way tunes in a process of its own with the method's defaults, over the same rows in the same order, and then
 answers the test rows greedily. What was measured is kept in `results/methods.json`, a way at a time:
 `--only "lora;prompt"` does some of them, and what is there stays. `--pace` takes the first steps of each anew, for the
-seconds of a step where other work stood beside them. `--table` writes docs/methods/compared.md from it.
+seconds of a step where other work stood beside them. `--table` writes docs/compared.md from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "methods.json"
-PAGE = ROOT / "docs" / "methods" / "compared.md"
+PAGE = ROOT / "docs" / "compared.md"
 BASE = "bundle:smollm2-135m-instruct"
 ASK = "Turn the sentence into JSON with its intent and its slots."
 ROWS, PACE = 16, 12  # rows a step that a plan chooses here, and steps whose seconds are told
@@ -176,7 +176,7 @@ def machine() -> str:
 
 
 def page(tree: Mapping[str, Any]) -> str:
-    """docs/methods/compared.md."""
+    """docs/compared.md."""
     budget, rows = tree["budget"], tree["rows"]
     first = next(iter(rows.values()))
     of = tree["packages"]

@@ -1,4 +1,4 @@
-"""docs/methods/compared.md is what benchmarks/methods.py makes of its results."""
+"""docs/compared.md is what benchmarks/methods.py makes of its results."""
 
 from __future__ import annotations
 

@@ -240,7 +240,8 @@ def _name_base(model: Any, base: str) -> None:
     from tunesmith.learn.loss import inner
 
     name, revision = _named(base)
-    inner(model).name_or_path = name
+    found: Any = inner(model)
+    found.name_or_path, found.revision = name, revision
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path, config.revision = name, revision
 
