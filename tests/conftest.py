@@ -26,9 +26,8 @@ NOBODY = "127.0.0.1:9"  # nobody listens there: no test talks to a server of the
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come last; of several processes none should be left with them alone, so there they come first."""
-    first = "PYTEST_XDIST_WORKER" in os.environ
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is None) == first)
+    """Slow tests come last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

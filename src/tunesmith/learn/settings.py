@@ -114,6 +114,7 @@ def settle(
     at_once, recompute, held = _at_once(facts, machine, load)
     rate = _rate(options, method, facts)
     save = _save_dtype(options, facts)
+    n_tokens = n_held_out + sum(one[0] for one in lengths)
     settings = Settings(
         device="cuda" if machine.gpu else "cpu",
         dtype=dtype,
@@ -134,9 +135,7 @@ def settle(
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
         beside=load.footprint.n_attended,
-        keeps_below=_keeps_below(facts, machine, load, save.value, n_held_out + sum(one[0] for one in lengths))
-        if options.epochs > 1
-        else False,
+        keeps_below=options.epochs > 1 and _keeps_below(facts, machine, load, save.value, n_tokens),
     )
     device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
     total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")
