@@ -69,8 +69,10 @@ def _told(one: Mapping[str, Any]) -> str:
 
 
 def _gates(told: Mapping[str, Any]) -> str:
+    """What is red, and what was not judged: a course needs a peer in float32 in the same race."""
     red = [name for name, one in told.items() if isinstance(one, Mapping) and not one["green"]]
-    return "red: " + ", ".join(red) if red else "green"
+    missing = "" if "course" in told else "; course not judged"
+    return ("red: " + ", ".join(red) if red else "green") + missing
 
 
 def picture(tree: Mapping[str, Any]) -> str:

@@ -36,10 +36,10 @@ def figures(rounds: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
     """Medians over the rounds."""
     seconds = sorted(one for told in rounds for one in told["step_seconds"])
     speeds = [speed(told, job) for told in rounds]
-    share = [sum(len(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds]
+    rows = [sum(len(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds]
     return {
         "learnt_tokens_per_second": statistics.median(speeds),
-        "rows_per_second": statistics.median(share),
+        "rows_per_second": statistics.median(rows),
         "tokens_per_second": statistics.median(
             sum(job.tokens(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds
         ),

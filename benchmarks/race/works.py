@@ -62,7 +62,7 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
     planned = plan(Recipe.model_validate(tree), into=folder / "plan").or_raise()
     settings, ready = planned.ready.settings, planned.ready
     order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]
-    method = {**work.method, **begin(ready, folder)}
+    method = {**work.method, **start_values(ready, folder)}
     job = Job(
         rows=[(list(row.ids), list(row.weights)) for row in ready.rows],
         steps=order,
@@ -88,8 +88,8 @@ def cut(source: Path, n: int, folder: Path) -> Path:
     return into
 
 
-def begin(ready: Any, folder: Path) -> dict[str, Any]:
-    """The start values of an adapter, all of them away from nothing so that each has a gradient; what else moves."""
+def start_values(ready: Any, folder: Path) -> dict[str, Any]:
+    """Writes those of an adapter, all of them away from nothing so that each has a gradient; tells what else moves."""
     import torch
 
     from tunesmith.weights.load import load

@@ -96,6 +96,14 @@ def test_the_page_shows_what_the_results_say(race: dict[str, ModuleType]) -> Non
     assert page.picture(tree) == page.PICTURE.read_text(encoding="utf-8")
 
 
+def test_a_gate_that_nobody_judged_is_said_not_to_be(race: dict[str, ModuleType]) -> None:
+    said = race["page"]._gates
+    green, red = {"green": True}, {"green": False}
+    assert said({"dtype": "float32", "first_loss": green, "gradient": green, "course": green}) == "green"
+    assert said({"dtype": "float32", "first_loss": green, "gradient": green}) == "green; course not judged"
+    assert said({"dtype": "float32", "first_loss": red, "gradient": green}) == "red: first_loss; course not judged"
+
+
 def test_tunesmith_learns_what_the_reference_learns(race: dict[str, ModuleType], tmp_path: Path) -> None:
     works = race["works"]
     folder = tmp_path / "job"
