@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "methods.json"
@@ -159,20 +159,17 @@ def keep(way: str, row: Mapping[str, Any], asked: argparse.Namespace) -> None:
     budget = {"data": asked.train.name, "base": BASE, "epochs": asked.epochs, "seed": 1}
     if kept.get("budget", budget) != budget:
         raise SystemExit(f"{RESULTS} holds rows of another budget: {kept['budget']}")
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "tunesmith")}
+    packages = machine.versions(("torch", "transformers", "peft", "tunesmith"))
     rows = {**kept["rows"], way: {**row, "method": dict(WAYS[way])}}
     order = [one for one in WAYS if one in rows]
-    tree = {"budget": budget, "machine": machine(), "packages": packages, "rows": {one: rows[one] for one in order}}
+    tree = {
+        "budget": budget,
+        "machine": machine.processor(),
+        "packages": packages,
+        "rows": {one: rows[one] for one in order},
+    }
     RESULTS.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     print(way, json.dumps(row))
-
-
-def machine() -> str:
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else ():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def page(tree: Mapping[str, Any]) -> str:

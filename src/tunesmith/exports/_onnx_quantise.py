@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The plan that was taken, last of those that were tried."""
+    """The plan that was taken, and all that were tried, in their order."""
 
     tried: Sequence[Tried]
     limit: float
@@ -87,31 +88,45 @@ class Chosen:
 def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> Chosen:
     """Writes `path` by the smallest plan whose mean KL is within the limit; by the nearest one, where none is.
 
+    Each plan keeps more than the one before it, so the smallest is found by halving, in two or three of five tries.
+
     Raises:
         ExportError: `export/web-not-rounded`, `export/web-no-numbers`.
     """
     bits = int(dtype[1])
-    limit, tried = KL_LIMIT[bits], []
-    best: tuple[Tried, int, Path] | None = None
-    with tempfile.TemporaryDirectory(prefix=files.PART, dir=path.parent) as folder:
-        plans = PLANS[bits]
-        with say.progress(f"quantise to {dtype}", len(plans), "plans") as bar:
-            for index, plan in enumerate(plans):
-                beside = Path(folder) / str(index) / path.name
-                beside.parent.mkdir()
-                model = put_blocks(graph, store, plan.layout, unfold=plan.unfold)
-                if dtype.endswith("f16"):
-                    halve(model)
-                n_data_files = save(model, beside)
-                one = Tried(plan.name, files.size_bytes(beside.parent), **probe.measure(session(beside)))
-                tried.append(one)
-                bar.advance(1, f"KL {one.kl:.4f}")
-                if best is None or one.kl < best[0].kl:
-                    best = (one, n_data_files, beside)
-                if one.kl <= limit:
-                    break
-        assert best is not None
-        finite(best[0].kl, dtype)
-        for file in best[2].parent.iterdir():
+    plans, limit = PLANS[bits], KL_LIMIT[bits]
+    tries: dict[int, _Try] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix=files.PART, dir=path.parent) as folder,
+        say.progress(f"quantise to {dtype}", len(plans).bit_length(), "tries") as bar,
+    ):
+
+        def too_far(finer: int) -> bool:
+            plan = plans[-1 - finer]
+            tries[finer] = _try(graph, store, probe, plan, dtype, Path(folder) / str(finer) / path.name)
+            bar.advance(1, f"KL {tries[finer].measured.kl:.4f}")
+            return tries[finer].measured.kl > limit
+
+        n_good = bisect_left(range(len(plans)), True, key=too_far)
+        taken = tries[n_good - 1] if n_good else min(tries.values(), key=lambda one: one.measured.kl)
+        finite(taken.measured.kl, dtype)
+        for file in taken.path.parent.iterdir():
             shutil.move(file, path.parent / file.name)
-    return Chosen(tried, limit, best[1], best[0])
+    return Chosen([one.measured for one in tries.values()], limit, taken.n_data_files, taken.measured)
+
+
+@dataclass(frozen=True)
+class _Try:
+    measured: Tried
+    n_data_files: int
+    path: Path
+
+
+def _try(graph: Path, store: Store, probe: Probe, plan: Plan, dtype: str, path: Path) -> _Try:
+    path.parent.mkdir()
+    model = put_blocks(graph, store, plan.layout, unfold=plan.unfold)
+    if dtype.endswith("f16"):
+        halve(model)
+    n_data_files = save(model, path)
+    measured = Tried(plan.name, files.size_bytes(path.parent), **probe.measure(session(path)))
+    return _Try(measured, n_data_files, path)
