@@ -72,7 +72,7 @@ def per_document(
             key, value = (torch.cat(pair, dim=2) for pair in zip(first, (key, value), strict=True))
         q, k, v = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
         return merged_attention(q, k, v, _parts(laid, n_first), scaling)[None], None
-    # On a processor it is slower in bfloat16 than in float32, casts included: benchmarks/attention_dtype.py
+    # On a processor the kernel is slower in bfloat16 where documents are short: benchmarks/attention_dtype.py
     wide = torch.float32 if on_cpu else asked
     query, key, value, *first = (one.to(wide) for one in (query, key, value, *first))
     n_groups = query.shape[1] // key.shape[1]

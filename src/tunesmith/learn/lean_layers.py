@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"})
 RMS_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
 
 
@@ -38,7 +39,17 @@ def _lean_forward(layer: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]
         return partial(_updated, layer, dtype)
     if _is_rms_norm(layer):
         return partial(_normed, layer, dtype)
+    if type(layer).__name__ in LAYERS and not getattr(layer, "gradient_checkpointing", False):
+        return partial(_layer, layer)
     return None
+
+
+def _layer(layer: Any, hidden_states: Tensor, **named: Any) -> Tensor:
+    """The layer, with each sum in the type that comes in: a sum of two types takes ten times as long."""
+    attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **named)
+    halfway = hidden_states + attended.to(hidden_states.dtype)
+    made: Tensor = halfway + layer.mlp(layer.post_attention_layernorm(halfway)).to(hidden_states.dtype)
+    return made
 
 
 def _is_rounded_embedding(layer: nn.Module) -> bool:
@@ -51,14 +62,8 @@ def _embedded(layer: Any, ids: Tensor) -> Tensor:
 
 
 def _is_rms_norm(layer: nn.Module) -> bool:
-    """Whether it is the norm of Llama and its kin, frozen: x / rms(x), rounded, times the weight."""
-    weight = getattr(layer, "weight", None)
-    return (
-        type(layer).__name__ in RMS_NORMS
-        and isinstance(weight, Tensor)
-        and not weight.requires_grad
-        and hasattr(layer, "variance_epsilon")
-    )
+    """Whether it is the norm of Llama and its kin: x / rms(x), rounded, times the weight."""
+    return type(layer).__name__ in RMS_NORMS and hasattr(layer, "weight") and hasattr(layer, "variance_epsilon")
 
 
 def _normed(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
@@ -78,14 +83,17 @@ class _Normed(torch.autograd.Function):
         scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()  # (.., 1)
         ctx.save_for_backward(x, scale, weight)
         made: Tensor = (x * scale).to(dtype)
-        return made.mul_(weight)
+        return made.mul_(weight.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, weight = ctx.saved_tensors
-        given, wide = upstream[0].float() * weight, x.float()
+        above, wide, slope = upstream[0].float(), x.float(), None
+        if ctx.needs_input_grad[1]:
+            slope = (above * wide).mul_(scale).flatten(0, -2).sum(0).to(weight.dtype)
+        given = above * weight
         along = torch.linalg.vecdot(given, wide)[..., None] * scale**2 / x.shape[-1]
-        return given.addcmul_(wide, along, value=-1.0).mul_(scale).to(x.dtype), None, None, None
+        return given.addcmul_(wide, along, value=-1.0).mul_(scale).to(x.dtype), slope, None, None
 
 
 def _is_plain_update(layer: nn.Module) -> bool:

@@ -21,7 +21,9 @@ from tunesmith.learn.attention import attending_per_document, narrowest_window
 from tunesmith.learn.batches import Step, n_learnt, plan_steps, share, weight_of
 from tunesmith.learn.below import kept_below
 from tunesmith.learn.families import Sharing
+from tunesmith.learn.kept_memory import kept_memory
 from tunesmith.learn.lean_layers import lean_layers
+from tunesmith.learn.lean_rotary import lean_rotary
 from tunesmith.learn.loss import DocumentLoss, autocast, drops, inner, recompute_activations
 from tunesmith.learn.settings import Settings
 from tunesmith.learn.stop import asked_to_stop, interrupted
@@ -98,7 +100,7 @@ def learn(
     model.to(accelerator.device).train()
     if settings.recompute:
         recompute_activations(model)
-    with _products(settings), ExitStack() as stack:
+    with kept_memory(), _products(settings), ExitStack() as stack:
         plain = _loss(model, [row.ids for row in (*rows, *held_out)], settings, run, stack)
         moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
@@ -119,6 +121,7 @@ def _loss(
         if not together:
             say.note("this architecture cannot take several documents in one row; they go through one by one")
         stack.enter_context(lean_layers(model, dtype))
+        stack.enter_context(lean_rotary(model))
         exact = together and not drops(model)
         sharing = Sharing(narrowest_window(inner(model))) if exact else None
         below = stack.enter_context(kept_below(model, ids, run)) if exact and settings.keeps_below else None

@@ -196,7 +196,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        grads = [None if grad is None else (grad.float() * upstream[0]).to(dtype) for grad, dtype in made]
+        grads = [None if grad is None else grad.mul_(upstream[0]).to(dtype) for grad, dtype in made]
         return (*grads[:2], None, None, None, None, None, None, grads[2])
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+SOONER_AHEAD, SOONER_BACK = 128, 384  # keys from which the kernel gains by bfloat16: benchmarks/attention_dtype.py
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
@@ -25,6 +26,12 @@ class Part:
     told: slice
     n_documents: int = 0
 
+    @property
+    def n_keys(self) -> int:
+        """Of a document."""
+        n_told: int = self.told.stop - self.told.start
+        return n_told // max(self.n_documents, 1)
+
     def asks(self, one: Tensor) -> Tensor:
         """The tokens asking, of (T, H, D), by document: (N, H, length, D)."""
         return _by_document(one[self.asking], self.n_documents)
@@ -38,7 +45,8 @@ def merged_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[
     """What each token sees over all parts that it stands in. Exact: a softmax over the keys of all of them.
 
     `query` (T, H, D), `key` and `value` (T_k, H_kv, D), each key for H / H_kv heads. The first parts cover each of the
-    T tokens once, in their order, and others add to them. Computed in float32; gives (T, H, D) in the type of `query`.
+    T tokens once, in their order, and others add to them. Sums are float32, and so are products unless `value` is of
+    another type and the keys are many; gives (T, H, D) in the type of `value`.
 
     Each part gives its own mean of the values and the logarithm of its sum of exponentials (m and l). Together they are
     the sum of m exp(l - L), with L the logarithm of the sum of the exp(l); and going backward, a part is given the
@@ -53,12 +61,12 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float | None
     ) -> Tensor:
-        wide_query, wide_key, wide_value = _widened(query, key, value)
-        out, sums = torch.empty_like(wide_query), wide_query.new_empty(query.shape[:2])
+        by_type = _ByType(query, key, value)
+        out, sums = torch.empty_like(query, dtype=torch.float32), query.new_empty(query.shape[:2], dtype=torch.float32)
         covered = 0
         for part in parts:
-            q, k, v = part.asks(wide_query), part.tells(wide_key), part.tells(wide_value)
-            mean, total = _ahead(q, k, v, 0.0, part.n_documents > 0, scale=scale)
+            q, k, v = by_type(_type(part, value, SOONER_AHEAD))
+            mean, total = _ahead(part.asks(q), part.tells(k), part.tells(v), 0.0, part.n_documents > 0, scale=scale)
             mean, total = _flat(mean), total.transpose(1, 2).flatten(0, 1)
             if part.asking.start >= covered:
                 out[part.asking], sums[part.asking] = mean, total
@@ -67,19 +75,22 @@ class _Merged(torch.autograd.Function):
                 _add(out[part.asking], sums[part.asking], mean, total)
         ctx.save_for_backward(query, key, value, out, sums)
         ctx.parts, ctx.scale = parts, scale
-        return out.to(query.dtype)
+        return out.to(value.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, sums = ctx.saved_tensors
-        wide = _widened(query, key, value)
-        given = upstream[0].contiguous().float()
-        slopes = tuple(torch.empty_like(one) for one in wide)
+        by_type = _ByType(query, key, value)
+        given = upstream[0].contiguous()
+        parts = query, key, value
+        slopes = tuple(torch.empty(len(one), *query.shape[1:], device=one.device) for one in parts)
         begun = [0, 0, 0]
         for part in ctx.parts:
-            q, k, v = part.asks(wide[0]), part.tells(wide[1]), part.tells(wide[2])
-            total = part.asks(sums[..., None])[..., 0]
-            made = _back(part.asks(given), q, k, v, part.asks(out), total, 0.0, part.n_documents > 0, scale=ctx.scale)
+            dtype = _type(part, value, SOONER_BACK)
+            q, k, v = by_type(dtype)
+            slope, mean = (part.asks(one).to(dtype) for one in (given, out))
+            total, causal = part.asks(sums[..., None])[..., 0], part.n_documents > 0
+            made = _back(slope, part.asks(q), part.tells(k), part.tells(v), mean, total, 0.0, causal, scale=ctx.scale)
             for at, (own, place) in enumerate(zip(made, (part.asking, part.told, part.told), strict=True)):
                 if place.start >= begun[at]:
                     slopes[at][begun[at] : place.start] = 0.0
@@ -87,21 +98,33 @@ class _Merged(torch.autograd.Function):
                     begun[at] = place.stop
                 else:
                     slopes[at][place] += _flat(own)
-        return (*(_narrowed(own, one) for own, one in zip(slopes, (query, key, value), strict=True)), None, None)
+        return (*(_narrowed(own, one) for own, one in zip(slopes, parts, strict=True)), None, None)
 
 
-def _widened(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """In float32, which on a processor is faster here than bfloat16 (benchmarks/attention_dtype.py); a key a head."""
-    n_heads = query.shape[1]
-    return query.float(), _by_head(key, n_heads), _by_head(value, n_heads)
+class _ByType:
+    """Query, key and value in one type, a key for each head; made once for each type."""
+
+    def __init__(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        self.parts, self.made = (query, key, value), dict[torch.dtype, tuple[Tensor, ...]]()
+
+    def __call__(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        if dtype not in self.made:
+            n_heads = self.parts[0].shape[1]
+            self.made[dtype] = tuple(_by_head(one, n_heads, dtype) for one in self.parts)
+        return self.made[dtype]
 
 
-def _by_head(one: Tensor, n_heads: int) -> Tensor:
-    """(T, H_kv, D) to (T, H, D), float32."""
+def _type(part: Part, value: Tensor, sooner: int) -> torch.dtype:
+    """What the kernel computes a part in: where keys are few it is slower in bfloat16."""
+    return value.dtype if part.n_keys >= sooner else torch.float32
+
+
+def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
+    """(T, H_kv, D) to (T, H, D)."""
     n_tokens, n_groups, width = one.shape
     if n_groups == n_heads:
-        return one.float()
-    made = torch.empty(n_tokens, n_groups, n_heads // n_groups, width)
+        return one.to(dtype)
+    made = one.new_empty(n_tokens, n_groups, n_heads // n_groups, width, dtype=dtype)
     return made.copy_(one[:, :, None]).flatten(1, 2)
 
 
