@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EFFICIENCY = {"cpu": 0.7, "cuda": 0.35}
 """Share of the measured matrix product that the products of a step reach: they are of other shapes."""
-TOUCHED = 3
+TOUCHED = 1.5
 """Times that what a token leaves for the backward pass goes through memory: norms, rotations, activations.
 
 In layers that go forward only, once.
