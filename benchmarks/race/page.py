@@ -46,7 +46,21 @@ def table(tree: Mapping[str, Any]) -> str:
         "| work | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
         "|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(_line(work, row) for work, _, row in lines(tree))
+    return head + "".join(_line(work, row) for work, _, row in lines(tree)) + "".join(_ends(tree))
+
+
+def _ends(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Of works whose held-out loss was told: where each side ended, and when."""
+    for work, _, row in lines(tree):
+        ours, best = row["sides"]["tunesmith"], row["ratios"]["best_peer"]
+        theirs = row["sides"][best]
+        if "held_out_loss" in ours and "held_out_loss" in theirs:
+            wall = theirs["wall_seconds"] / ours["wall_seconds"]
+            yield (
+                f"\n{work}, from the start of the process to the end of the last step: {ours['wall_seconds']:.0f} s "
+                f"to a held-out loss of {ours['held_out_loss']:.4f}; {best} {theirs['wall_seconds']:.0f} s "
+                f"to {theirs['held_out_loss']:.4f}: **{wall:.1f}x**.\n"
+            )
 
 
 def _line(work: str, row: Mapping[str, Any]) -> str:

@@ -47,7 +47,9 @@ def figures(rounds: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
         "p95_step_seconds": seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))],
         "steps_seconds": statistics.median(sum(told["step_seconds"]) for told in rounds),
         "first_step_seconds": statistics.median(told["first_step_seconds"] for told in rounds),
+        "wall_seconds": statistics.median(told["first_step_seconds"] + sum(told["step_seconds"]) for told in rounds),
         "peak_bytes": max(told["peak_bytes"] for told in rounds),
+        **({"held_out_loss": rounds[0]["held_out"][-1]} if rounds[0].get("held_out") else {}),
     }
 
 

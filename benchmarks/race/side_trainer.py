@@ -21,6 +21,9 @@ def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
     trainer_class, config_class = trainers(options.pop("trainer"))
     weights_dtype = getattr(torch, options.pop("weights", "float32"))
     at_once = options.pop("rows_at_once", job.rows_per_step)
+    by_length = options.pop("by_length", False)
+    if by_length:
+        at_once = max(1, at_once // 2)
     model = begun(job, folder, weights_dtype)
     config = config_class(
         output_dir=str(result / "out"),
@@ -58,10 +61,13 @@ def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
 
     watch = Watch(result, lambda: {id(weight): name for name, weight in model.named_parameters()})
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    trainer = InOrder(model=model, args=config, train_dataset=dataset(job), **beside(trainer_class.__name__, tokenizer))
+    trainer = InOrder(
+        model=model, args=config, train_dataset=dataset(job, by_length), **beside(trainer_class.__name__, tokenizer)
+    )
     trainer.train()
     watch.tell(
         losses,
+        held_out=[held_out_loss(model, job)] if job.held_out else [],
         settings=options | {"rows_at_once": at_once, "weights": str(weights_dtype)},
         attention=model.config._attn_implementation,
         versions=versions(
@@ -94,10 +100,28 @@ def begun(job: Job, folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def dataset(job: Job) -> Any:
+@torch.no_grad()
+def held_out_loss(model: Any, job: Job) -> float:
+    """Mean over the learnt tokens of the rows held out, in float32, a row at a time."""
+    model.eval()
+    total = learnt = 0.0
+    for ids, weights in job.held_out:
+        told, counts = torch.tensor(ids), torch.tensor(weights)[1:]
+        logits = model(input_ids=told[None]).logits[0, :-1].float()
+        total += float(torch.nn.functional.cross_entropy(logits, told[1:], reduction="none") @ counts)
+        learnt += float(counts.sum())
+    return total / learnt
+
+
+def dataset(job: Job, by_length: bool = False) -> Any:
+    """The rows as the steps take them; `by_length`: those of a step from the shortest to the longest."""
     from datasets import Dataset
 
-    taken = [job.rows[row] for step in job.steps for row in step]
+    taken = [
+        job.rows[row]
+        for step in job.steps
+        for row in (sorted(step, key=lambda row: len(job.rows[row][0])) if by_length else step)
+    ]
     rows = [{"input_ids": ids, "labels": labels(ids, weights)} for ids, weights in taken]
     return Dataset.from_list(rows)
 

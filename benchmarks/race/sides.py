@@ -38,5 +38,26 @@ SIDES = {
         Side("trl-fp32", "side_trainer.py", {**TRL, **QUICK, "bf16": False}, "trl", "no checkpointing, fp32"),
         Side("hf", "side_trainer.py", HF, "trl", "as it comes: fp32"),
         Side("hf-bf16", "side_trainer.py", {**HF, "bf16": True}, "trl", "bf16 autocast"),
+        Side(
+            "hf-bf16-by-length",
+            "side_trainer.py",
+            {**HF, "bf16": True, "by_length": True},
+            "trl",
+            "bf16 autocast, rows of a step that go together are of like length",
+        ),
+        Side(
+            "llamafactory",
+            "side_llamafactory.py",
+            {"bf16": True},
+            "llamafactory",
+            "bf16 as its recipes have it, gradient checkpointing",
+        ),
+        Side(
+            "llamafactory-bf16",
+            "side_llamafactory.py",
+            {"bf16": True, "disable_gradient_checkpointing": True},
+            "llamafactory",
+            "bf16, no checkpointing",
+        ),
     )
 }

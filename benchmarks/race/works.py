@@ -27,6 +27,8 @@ class Work:
     epochs: float = 1.0
     peers_at_once: int = 8
     """Rows that a padding peer takes at once: the most that its logits leave memory for."""
+    held_out: str = ""
+    """Rows whose loss is told at the end, some of this file; none where it is empty."""
 
 
 LORA: Mapping[str, Any] = {"kind": "lora", "rank": 16, "alpha": 32}
@@ -39,6 +41,7 @@ WORKS = {
         Work("chat-snips-freeze-3-epochs", "snips-train.jsonl", 16, 8, {"kind": "freeze", "layers": 0.25}, epochs=3),
         Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2),
         Work("chat-snips-full", "snips-train.jsonl", 16, 8, {"kind": "full"}),
+        Work("chat-snips-lora-3-epochs", "snips-train.jsonl", 16, 44, LORA, epochs=3, held_out="snips-test.jsonl"),
         Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape"),
     )
 }
@@ -57,7 +60,10 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
     rows = cut(data / work.data, n_steps * work.rows_per_step, folder)
     run = {"epochs": work.epochs, "batch_size": work.rows_per_step, "weight_decay": 0.0, "warmup_ratio": 0.0, "seed": 1}
     objective = "sft" if rows.suffix == ".jsonl" else "uft"
-    tree = {"base": str(folder / "model"), "data": {"train": str(rows)}, "objective": objective}
+    files = {"train": str(rows)}
+    if work.held_out:
+        files["test"] = str(cut(data / work.held_out, HELD_OUT, folder))
+    tree = {"base": str(folder / "model"), "data": files, "objective": objective}
     tree |= {"method": dict(work.method), "run": run}
     planned = plan(Recipe.model_validate(tree), into=folder / "plan").or_raise()
     settings, ready = planned.ready.settings, planned.ready
@@ -71,7 +77,7 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         tree=tree,
-        held_out=[],
+        held_out=[(list(row.ids), list(row.weights)) for row in ready.held_out] if work.held_out else [],
     )
     job.write(folder)
     return job
