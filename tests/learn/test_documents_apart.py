@@ -14,6 +14,7 @@ from tiny.moved import plain_loss
 from tiny.rows import random_rows
 from tunesmith.learn.attention import NAME, Laid, attending_per_document, per_document
 from tunesmith.learn.loss import DocumentLoss
+from tunesmith.learn.merged_attention import Part
 from tunesmith.text.example import Tokens
 from tunesmith.weights.load import load
 
@@ -103,3 +104,26 @@ def test_a_model_that_needs_such_a_term_goes_one_document_at_a_time(tmp_path: Pa
         found = gradients(model, loss(rows))
     for name, one in expected.items():
         assert (found[name] - one).norm() <= 1e-5 * one.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("blind_to", ["all documents", "those of a family"])
+def test_documents_that_would_see_each_other_are_found_out(
+    dtype: torch.dtype, blind_to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.learn import attention
+
+    model = load(save(tmp_path), dtype)
+    with attending_per_document(model) as together:
+        assert together
+    known = attention._parts
+
+    def blind(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
+        if blind_to == "those of a family" and not laid[0].n_shared:
+            return known(laid, n_first)
+        every = slice(0, sum(one.n_tokens for one in laid))
+        return (Part(every, every, 1),)
+
+    monkeypatch.setattr(attention, "_parts", blind)
+    with attending_per_document(model) as together:
+        assert not together

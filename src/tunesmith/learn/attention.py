@@ -237,9 +237,10 @@ def narrowest_window(model: PreTrainedModel) -> int | None:
 def _same_apart(model: PreTrainedModel) -> bool:
     """Two short documents end to end, and two that share their beginning, against each alone, by the model itself.
 
-    Its own proof that nothing leaks.
+    Its own proof that nothing leaks. In bfloat16 a beginning that is shared is another order of sums, and what they are
+    rounded by may grow large over the layers; there the proof is that nothing of one document moves the other.
     """
-    ids, places = torch.arange(12, device=model.device), torch.arange(12, device=model.device)
+    ids, places = torch.arange(12, device=model.device) * 37 + 11, torch.arange(12, device=model.device)
     ids %= model.config.get_text_config().vocab_size
     was_training = model.training
     model.eval()
@@ -247,17 +248,20 @@ def _same_apart(model: PreTrainedModel) -> bool:
         with torch.no_grad():
             together = _logits(model, ids, torch.cat([places[:5], places[:7]]), Laid((5, 7)))
             one, other = (_logits(model, some, places[: len(some)]) for some in (ids[:5], ids[5:]))
-            same = [(together, torch.cat([one, other]))]
+            exact = together.dtype == torch.float32
+            same = [(together, torch.cat([one, other]), 1e-3 if exact else 5e-2)]
             if (narrowest_window(model) or 7) >= 7:
-                family = _logits(model, ids[:9], torch.cat([places[:5], places[3:7]]), Laid((2, 4), n_shared=3))
+                shared, laid = torch.cat([places[:5], places[3:7]]), Laid((2, 4), n_shared=3)
+                family = _logits(model, ids[:9], shared, laid)
                 second = _logits(model, torch.cat([ids[:3], ids[5:9]]), places[:7])
-                same.append((family, torch.cat([one, second[3:]])))
+                beside = _logits(model, torch.cat([ids[:3], ids[9:11], ids[5:9]]), shared, laid)
+                same.append((family, torch.cat([one, second[3:]]), 1e-3 if exact else 1e-1))
+                same.append((family[5:], beside[5:], 1e-3))
     except (NotImplementedError, TypeError, ValueError, RuntimeError):
         return False
     finally:
         model.train(was_training)
-    bound = 1e-3 if together.dtype == torch.float32 else 5e-2
-    return all(bool((found - wanted).norm() <= bound * wanted.norm()) for found, wanted in same)
+    return all(bool((found - wanted).norm() <= bound * wanted.norm()) for found, wanted, bound in same)
 
 
 def _logits(model: PreTrainedModel, ids: Tensor, positions: Tensor, laid: Laid | None = None) -> Tensor:
