@@ -11,10 +11,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# mallopt(3): what is freed at the top of the heap beyond so many bytes goes back, and requests that go round the heap.
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-USUAL = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536}
-KEPT = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
+# mallopt(3): bytes that may lie free at the top of the heap, and the size from which a request goes round the heap.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+MIB = 2**20
+USUAL = {TRIM_THRESHOLD: 64 * MIB, MMAP_THRESHOLD: 32 * MIB}
+"""What the library arrives at by itself where much is taken and freed."""
+KEPT = {TRIM_THRESHOLD: -1, MMAP_THRESHOLD: 32 * MIB}
+"""Larger ones still come and go by themselves: on the heap they leave gaps, and it would grow from step to step."""
 
 
 @contextmanager
