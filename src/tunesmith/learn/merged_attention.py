@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-SOONER_AHEAD, SOONER_BACK = 128, 384  # keys from which the kernel gains by bfloat16: benchmarks/attention_dtype.py
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+MANY_KEYS = 1024
+"""Keys from which the kernel is a good deal faster in bfloat16 (benchmarks/attention_dtype.py). Forward it is from 128 on,
+but what that rounds away is not worth a twentieth of a step."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class _Merged(torch.autograd.Function):
         out, sums = torch.empty_like(query, dtype=torch.float32), query.new_empty(query.shape[:2], dtype=torch.float32)
         covered = 0
         for part in parts:
-            q, k, v = by_type(_type(part, value, SOONER_AHEAD))
+            q, k, v = by_type(_type(part, value))
             mean, total = _ahead(part.asks(q), part.tells(k), part.tells(v), 0.0, part.n_documents > 0, scale=scale)
             mean, total = _flat(mean), total.transpose(1, 2).flatten(0, 1)
             if part.asking.start >= covered:
@@ -86,7 +88,7 @@ class _Merged(torch.autograd.Function):
         slopes = tuple(torch.empty(len(one), *query.shape[1:], device=one.device) for one in parts)
         begun = [0, 0, 0]
         for part in ctx.parts:
-            dtype = _type(part, value, SOONER_BACK)
+            dtype = _type(part, value)
             q, k, v = by_type(dtype)
             slope, mean = (part.asks(one).to(dtype) for one in (given, out))
             total, causal = part.asks(sums[..., None])[..., 0], part.n_documents > 0
@@ -114,9 +116,9 @@ class _ByType:
         return self.made[dtype]
 
 
-def _type(part: Part, value: Tensor, sooner: int) -> torch.dtype:
+def _type(part: Part, value: Tensor) -> torch.dtype:
     """What the kernel computes a part in: where keys are few it is slower in bfloat16."""
-    return value.dtype if part.n_keys >= sooner else torch.float32
+    return value.dtype if part.n_keys >= MANY_KEYS else torch.float32
 
 
 def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
