@@ -100,10 +100,10 @@ def start_values(ready: Any, folder: Path) -> dict[str, Any]:
 
     from tunesmith.weights.load import load
 
+    torch.manual_seed(0)  # an adapter's own start values are drawn too
     model = ready.method.wrap(load(folder / "model", torch.float32), ready.facts)
     if not ready.method.keeps_base:
         return {"moves": [name for name, weight in model.named_parameters() if weight.requires_grad]}
-    torch.manual_seed(0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:

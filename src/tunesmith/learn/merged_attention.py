@@ -12,8 +12,10 @@ from torch import Tensor
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 MANY_KEYS = 1024
-"""Keys from which the kernel is a good deal faster in bfloat16 (benchmarks/attention_dtype.py). Forward it is from 128 on,
-but what that rounds away is not worth a twentieth of a step."""
+"""Keys from which the kernel is a good deal faster in bfloat16 (benchmarks/attention_dtype.py).
+
+Forward it is from 128 on, but what that rounds away is not worth a twentieth of a step.
+"""
 
 
 @dataclass(frozen=True)
