@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -14,6 +13,10 @@ from typing import Any
 from job import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+import machine  # noqa: E402 - what all benchmarks share lies a folder above
+
 RESULTS = ROOT / "benchmarks" / "results" / "race.json"
 
 
@@ -64,7 +67,7 @@ def keep(name: str, told: Mapping[str, Any], job: Job, folder: Path) -> None:
         kept = [{k: v for k, v in each.items() if k not in ("settings", "versions")} for each in rounds]
         more = {key: rounds[0].get(key) for key in ("settings", "versions", "attention") if rounds[0].get(key)}
         sides[side] = {"about": one["about"], **figures(rounds, job), "gates": one["gates"], **more, "rounds": kept}
-    measured, product = machine(), products()
+    measured, product = machine.processor(), products()
     add_use(sides, job, folder, product)
     row = {
         "date": date.today().isoformat(),
@@ -130,15 +133,6 @@ def products() -> dict[str, float]:
     from tunesmith.machine import _measure
 
     return dict(_measure("cpu").gflops)
-
-
-def machine() -> str:
-    """The processor, with whatever makes its bfloat16 fast or slow."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
-    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    flags = set(told.get("flags", "").split())
-    kinds = [word for word in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if word in flags]
-    return f"{told.get('model name', platform.machine())}, {(kinds or ['plain'])[0]}, {os.cpu_count()} cores"
 
 
 def write_page() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.learn.attention import Laid, _parts
-from tunesmith.learn.merged_attention import MANY_KEYS, _type, merged_attention
+from tunesmith.learn.merged_attention import MANY_KEYS, _computed_in, merged_attention
 
 ROUNDED = 2**-8  # the half of a last place of bfloat16
 LAYOUTS = {
@@ -40,11 +40,11 @@ def test_output_and_slopes_are_those_of_float32_up_to_rounding(name: str) -> Non
 def test_only_many_keys_are_computed_in_the_type_of_the_values() -> None:
     value = torch.zeros(1, dtype=torch.bfloat16)
     few, many = _parts((Laid((100, 100)),), 0), _parts(LAYOUTS["a long beginning"], 0)
-    assert {_type(part, value) for part in few} == {torch.float32}
-    assert [_type(part, value) for part in many] == [
+    assert {_computed_in(part, value) for part in few} == {torch.float32}
+    assert [_computed_in(part, value) for part in many] == [
         torch.bfloat16,
         torch.float32,
         torch.float32,
         torch.bfloat16,
     ]
-    assert {_type(part, value.float()) for part in (*few, *many)} == {torch.float32}
+    assert {_computed_in(part, value.float()) for part in (*few, *many)} == {torch.float32}

@@ -69,7 +69,7 @@ class _Merged(torch.autograd.Function):
         out, sums = torch.empty_like(query, dtype=torch.float32), query.new_empty(query.shape[:2], dtype=torch.float32)
         covered = 0
         for part in parts:
-            q, k, v = by_type(_type(part, value))
+            q, k, v = by_type(_computed_in(part, value))
             mean, total = _ahead(part.asks(q), part.tells(k), part.tells(v), 0.0, part.n_documents > 0, scale=scale)
             mean, total = _flat(mean), total.transpose(1, 2).flatten(0, 1)
             if part.asking.start >= covered:
@@ -86,11 +86,11 @@ class _Merged(torch.autograd.Function):
         query, key, value, out, sums = ctx.saved_tensors
         by_type = _ByType(query, key, value)
         given = upstream[0].contiguous()
-        parts = query, key, value
-        slopes = tuple(torch.empty(len(one), *query.shape[1:], device=one.device) for one in parts)
+        asked = query, key, value
+        slopes = tuple(torch.empty(len(one), *query.shape[1:], device=one.device) for one in asked)
         begun = [0, 0, 0]
         for part in ctx.parts:
-            dtype = _type(part, value)
+            dtype = _computed_in(part, value)
             q, k, v = by_type(dtype)
             slope, mean = (part.asks(one).to(dtype) for one in (given, out))
             total, causal = part.asks(sums[..., None])[..., 0], part.n_documents > 0
@@ -102,7 +102,7 @@ class _Merged(torch.autograd.Function):
                     begun[at] = place.stop
                 else:
                     slopes[at][place] += _flat(own)
-        return (*(_narrowed(own, one) for own, one in zip(slopes, parts, strict=True)), None, None)
+        return (*(_narrowed(own, one) for own, one in zip(slopes, asked, strict=True)), None, None)
 
 
 class _ByType:
@@ -118,7 +118,7 @@ class _ByType:
         return self.made[dtype]
 
 
-def _type(part: Part, value: Tensor) -> torch.dtype:
+def _computed_in(part: Part, value: Tensor) -> torch.dtype:
     """What the kernel computes a part in: where keys are few it is slower in bfloat16."""
     return value.dtype if part.n_keys >= MANY_KEYS else torch.float32
 
