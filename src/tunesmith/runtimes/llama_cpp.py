@@ -124,9 +124,12 @@ def likeliest(told: Mapping[int, float], never: Collection[int], top: int) -> di
     """
     kept = {one: value for one, value in told.items() if one not in never}
     lost = sum(math.exp(value) for one, value in told.items() if one in never)
-    left = 1.0 - lost if lost < MOST_LOST else sum(math.exp(value) for value in kept.values())
     best = sorted(kept, key=lambda one: -kept[one])[:top]
-    return {one: kept[one] - math.log(left) for one in best}
+    most = kept[best[0]]  # taken out of the sum, which could be too small a number otherwise
+    left = (
+        math.log1p(-lost) if lost < MOST_LOST else most + math.log(sum(math.exp(one - most) for one in kept.values()))
+    )
+    return {one: kept[one] - left for one in best}
 
 
 def _direct() -> urllib.request.OpenerDirector:
