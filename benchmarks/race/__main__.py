@@ -53,6 +53,8 @@ def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse
     folder = asked.into.resolve() / work.name
     job = write(work, asked.data, folder, asked.steps)
     reference = run(Side("reference", "side_reference.py"), folder, 0, pythons)
+    if "refused" in reference:
+        raise SystemExit(f"{work.name}: there is no reference to hold the sides against: {reference['refused']}")
     rounds: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     for number in range(1, asked.rounds + 1):
         for side in sides:

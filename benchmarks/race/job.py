@@ -17,6 +17,8 @@ from typing import Any
 
 BEGAN = float(os.environ.get("RACE_BEGAN", time.time()))  # when the process was started, seconds since 1970
 
+SOFT_PROMPTS = ("embed_tokens.rows.weight", "prompt_encoder.default.embedding.weight")  # ours, and PEFT's
+
 
 @dataclass(frozen=True)
 class Job:
@@ -89,6 +91,8 @@ class Watch:
 
 def plain(name: str) -> str:
     """A weight's name without what the libraries put round it."""
+    if name.endswith(SOFT_PROMPTS):
+        return "soft_prompt"
     for word in ("base_model.model.", ".default", "module."):
         name = name.replace(word, "")
     return name

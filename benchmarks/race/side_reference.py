@@ -20,7 +20,9 @@ def main(folder: Path, result: Path) -> None:
     loss = 0.0
     for row in step:
         ids, weights = (torch.tensor(one) for one in job.rows[row])
-        each = torch.nn.functional.cross_entropy(model(input_ids=ids[None]).logits[0, :-1], ids[1:], reduction="none")
+        each = torch.nn.functional.cross_entropy(
+            model(input_ids=ids[None]).logits[0, -len(ids) : -1], ids[1:], reduction="none"
+        )
         mean = (each * weights[1:]).sum() / total
         mean.backward()
         loss += mean.item()

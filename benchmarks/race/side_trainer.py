@@ -88,8 +88,16 @@ def trainers(name: str) -> tuple[Any, Any]:
 
 def begun(job: Job, folder: Path, dtype: torch.dtype) -> Any:
     """The model with what the method moves, at the job's start values."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
-    if (folder / "adapter").is_dir():
+    stored: dict[str, Any] = {}
+    if job.method["kind"] == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+        stored = {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **nf4)}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype, **stored)
+    if job.method["kind"] == "prompt":
+        model = with_soft_prompt(model, folder / "adapter")
+    elif (folder / "adapter").is_dir():
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
@@ -100,6 +108,18 @@ def begun(job: Job, folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def with_soft_prompt(model: Any, adapter: Path) -> Any:
+    """PEFT's prompt tuning with these rows; by itself it takes no saved ones that are to learn on."""
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+    from safetensors.torch import load_file
+
+    rows = load_file(adapter / "adapter_model.safetensors")["prompt_embeddings"]
+    model = get_peft_model(model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=len(rows)))
+    with torch.no_grad():
+        model.prompt_encoder["default"].embedding.weight.copy_(rows)
+    return model
+
+
 @torch.no_grad()
 def held_out_loss(model: Any, job: Job) -> float:
     """Mean over the learnt tokens of the rows held out, in float32, a row at a time."""
@@ -107,7 +127,7 @@ def held_out_loss(model: Any, job: Job) -> float:
     total = learnt = 0.0
     for ids, weights in job.held_out:
         told, counts = torch.tensor(ids), torch.tensor(weights)[1:]
-        logits = model(input_ids=told[None]).logits[0, :-1].float()
+        logits = model(input_ids=told[None]).logits[0, -len(ids) : -1].float()  # a soft prompt has some before
         total += float(torch.nn.functional.cross_entropy(logits, told[1:], reduction="none") @ counts)
         learnt += float(counts.sum())
     return total / learnt

@@ -27,8 +27,9 @@ def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
     if (folder / "adapter").is_dir():
         method.load(model, folder / "adapter")
     watch = Watch(result, lambda: {id(weight): name for name, weight in model.named_parameters()})
-    rows = [Tokens(tuple(ids), tuple(weights)) for ids, weights in job.rows]
-    held_out = [Tokens(tuple(ids), tuple(weights)) for ids, weights in job.held_out]
+    lead = method.lead(planned.ready.facts)
+    rows = [Tokens(tuple(ids), tuple(weights)).after(lead) for ids, weights in job.rows]
+    held_out = [Tokens(tuple(ids), tuple(weights)).after(lead) for ids, weights in job.held_out]
     learn(model, rows, held_out, settings, keeper=method, run=result / "run", rates=method.rates(model))
     lines = [json.loads(line) for line in (result / "run/metrics.jsonl").read_text().splitlines()]
     watch.tell(

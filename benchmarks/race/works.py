@@ -40,6 +40,8 @@ WORKS = {
         Work("prefix-banking77-lora", "banking77-train.jsonl", 32, 3, LORA),
         Work("chat-snips-freeze-3-epochs", "snips-train.jsonl", 16, 8, {"kind": "freeze", "layers": 0.25}, epochs=3),
         Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2),
+        Work("chat-snips-qlora", "snips-train.jsonl", 16, 8, {**LORA, "kind": "qlora"}),
+        Work("chat-snips-prompt-50", "snips-train.jsonl", 16, 8, {"kind": "prompt", "length": 50}),
         Work("chat-snips-full", "snips-train.jsonl", 16, 8, {"kind": "full"}),
         Work("chat-snips-lora-3-epochs", "snips-train.jsonl", 16, 44, LORA, epochs=3, held_out="snips-test.jsonl"),
         Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape"),
@@ -69,15 +71,16 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
     settings, ready = planned.ready.settings, planned.ready
     order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]
     method = {**work.method, **start_values(ready, folder)}
+    before = len(ready.method.lead(ready.facts))  # tokens of a soft prompt, which each side puts there by itself
     job = Job(
-        rows=[(list(row.ids), list(row.weights)) for row in ready.rows],
+        rows=[(list(row.ids[before:]), list(row.weights[before:])) for row in ready.rows],
         steps=order,
         method=method,
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         tree=tree,
-        held_out=[(list(row.ids), list(row.weights)) for row in ready.held_out] if work.held_out else [],
+        held_out=[(list(row.ids[before:]), list(row.weights[before:])) for row in ready.held_out if work.held_out],
     )
     job.write(folder)
     return job

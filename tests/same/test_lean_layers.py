@@ -20,7 +20,7 @@ from tunesmith.weights.facts import BaseFacts
 from tunesmith.weights.load import load
 
 ROWS = random_rows((12, 30, 7))
-N_LINEAR, N_NORMS = 7, 2
+N_LINEAR, N_NORMS, N_GATED = 7, 2, 1
 
 
 def told(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[float, dict[str, Tensor]]:
@@ -43,7 +43,7 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
     of_heads = 2 if family == "qwen3" else 0  # its norms of queries and keys
     sums = 0 if recompute else 1
     with lean_layers(model, torch.float32) as n:
-        assert n == facts.n_layers * (N_LINEAR + N_NORMS + of_heads + sums) + 1
+        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + of_heads + sums) + 1
         lean_loss, lean_slopes = told(model)
     assert lean_loss == pytest.approx(loss, rel=1e-6)
     assert lean_slopes.keys() == slopes.keys()
@@ -56,23 +56,25 @@ def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(tmp_path: Path)
     base = save(tmp_path)
     facts = BaseFacts.read(base)
 
-    def begun(dtype: torch.dtype) -> Any:
+    def begun(dtype: torch.dtype, seed: int) -> Any:
         """With the frozen weights that bfloat16 has, in either type, and the same updates."""
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return shaken(Lora(rank=4).wrap(load(base, torch.bfloat16).to(dtype), facts)).train()
 
-    exact = told(begun(torch.float32))
-    model = begun(torch.bfloat16)
-    library = told(model, torch.bfloat16)
-    with lean_layers(model, torch.bfloat16):
-        lean = told(model, torch.bfloat16)
-
-    def away(found: tuple[float, dict[str, Tensor]]) -> float:
-        gaps = [(found[1][name] - one).norm() / one.norm() for name, one in exact[1].items()]
+    def away(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+        gaps = [(found[name] - one).norm() / one.norm() for name, one in exact.items()]
         return float(torch.stack(gaps).mean())
 
-    assert lean[0] == pytest.approx(exact[0], rel=2**-8)
-    assert away(lean) < away(library) < 0.1
+    library, lean = [], []  # of several starts: of a single one either may be nearer by chance
+    for seed in range(8):
+        loss, slopes = told(begun(torch.float32, seed))
+        model = begun(torch.bfloat16, seed)
+        library.append(away(told(model, torch.bfloat16)[1], slopes))
+        with lean_layers(model, torch.bfloat16):
+            lean_loss, lean_slopes = told(model, torch.bfloat16)
+        assert lean_loss == pytest.approx(loss, rel=2**-8)
+        lean.append(away(lean_slopes, slopes))
+    assert sum(lean) < sum(library) < 8 * 0.1
 
 
 def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_updates_that_are_made_otherwise_go_their_own_way(options: dict[str, Any
     base = save(tmp_path)
     facts = BaseFacts.read(base)
     with lean_layers(Lora(rank=4, **options).wrap(load(base), facts), torch.float32) as n:
-        assert n == (N_NORMS + 1) * facts.n_layers + 1
+        assert n == (N_NORMS + N_GATED + 1) * facts.n_layers + 1
 
 
 def test_norms_that_learn_are_given_the_slopes_of_the_library(tmp_path: Path) -> None:
@@ -104,3 +106,31 @@ def test_norms_that_learn_are_given_the_slopes_of_the_library(tmp_path: Path) ->
     assert sum("norm" in name for name in slopes) == 5
     for name, one in slopes.items():
         assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
+
+
+class Given(nn.Module):
+    """Gives what it was made with, or what it is given."""
+
+    def __init__(self, one: Tensor | None) -> None:
+        super().__init__()
+        self.one = one
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.one is None else self.one
+
+
+def test_a_norm_and_a_gated_mlp_round_once_in_bfloat16(tmp_path: Path) -> None:
+    model = load(save(tmp_path)).to(torch.bfloat16)
+    layer: Any = model.get_decoder().layers[0]
+    norm, mlp = layer.input_layernorm, layer.mlp
+    norm.weight.data.uniform_(0.5, 2.0)
+    x = torch.randn(5, norm.weight.shape[0])
+    gate, up = (torch.randn(7, 33).bfloat16() for _ in range(2))
+    mlp.gate_proj, mlp.up_proj, mlp.down_proj = (Given(one) for one in (gate, up, None))
+    with lean_layers(model, torch.bfloat16):
+        found, made = norm(x), mlp(x)
+    wide = x.double()
+    exact = wide / (wide.square().mean(-1, keepdim=True) + norm.variance_epsilon).sqrt() * norm.weight.double()
+    assert torch.equal(found, exact.bfloat16())
+    exact = gate.double() * torch.sigmoid(gate.double()) * up.double()
+    assert torch.equal(made, exact.bfloat16())

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.learn.lean_gate import gated, is_gated
+
 LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"})
 RMS_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
 
@@ -39,6 +41,8 @@ def _lean_forward(layer: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]
         return partial(_updated, layer, dtype)
     if _is_rms_norm(layer):
         return partial(_normed, layer, dtype)
+    if is_gated(layer):
+        return partial(gated, layer)
     if type(layer).__name__ in LAYERS and not getattr(layer, "gradient_checkpointing", False):
         return partial(_layer, layer)
     return None
@@ -82,8 +86,7 @@ class _Normed(torch.autograd.Function):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()  # (.., 1)
         ctx.save_for_backward(x, scale, weight)
-        made: Tensor = (x * scale).to(dtype)
-        return made.mul_(weight.to(dtype))
+        return (x * scale).mul_(weight.float()).to(dtype)  # rounded once: twice would turn the gradients far below
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
