@@ -86,7 +86,8 @@ class _Normed(torch.autograd.Function):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()  # (.., 1)
         ctx.save_for_backward(x, scale, weight)
-        return (x * scale).mul_(weight.float()).to(dtype)  # rounded once: twice would turn the gradients far below
+        made: Tensor = (x * scale).mul_(weight.float())
+        return made.to(dtype)  # rounded once: twice would turn the gradients far below
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
