@@ -23,6 +23,10 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
         "messages": "tunesmith.formats.messages:Messages",
         "text": "tunesmith.formats.text:PlainText",
     },
+    "risks": {
+        "leaks": "tunesmith.risks.leaks:Leaks",
+        "duplicates": "tunesmith.risks.duplicates:Duplicates",
+    },
     "objectives": {
         "sft": "tunesmith.objectives.sft:Sft",
         "uft": "tunesmith.objectives.uft:Uft",
