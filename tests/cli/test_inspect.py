@@ -63,8 +63,8 @@ def test_what_was_written_is_told(capsys: Capture) -> None:
     )
     assert main(["inspect", "a.jsonl", "--fix", "b.jsonl", "--html", "p.html"]) == 1
     out = capsys.readouterr().out
-    assert "wrote b.jsonl: 1 rows\n  role 'human' written as 'user': 1\n" in out
-    assert "1 rows could not be mended: b.rejected.jsonl" in out
+    assert "wrote b.jsonl: 1 row\n  role 'human' written as 'user': 1\n" in out
+    assert "1 row could not be mended: b.rejected.jsonl\n  data/not-json: 1, first at a.jsonl, line 2\n" in out
     assert "wrote p.html" in out
     assert main(["inspect", "b.jsonl"]) == 0
     assert main(["inspect", "a.jsonl", "--fix", "b.jsonl"]) == 2

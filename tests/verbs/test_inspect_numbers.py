@@ -252,3 +252,24 @@ def test_the_pieces_of_a_text_are_all_of_it_and_a_character_of_several_tokens_is
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, asked: dict[str, Any], code: str) -> None:
     with pytest.raises(RecipeError, match=code):
         inspect(written(tmp_path, chat("a", "b")), **asked)
+
+
+def test_a_limit_and_a_sample_that_are_both_wrong_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        inspect(written(tmp_path, chat("a", "b")), sample=0, max_length=0, model="x")
+    assert [fault.code for fault in caught.value.faults] == ["inspect/max-length", "inspect/sample"]
+
+
+def test_many_rows_are_kept_in_a_memory_that_does_not_grow_with_them(tmp_path: Path) -> None:
+    """What Python keeps of 4,000 rows and of 1,000 differs by less than 300 bytes a row; a row has 2,000."""
+    import tracemalloc
+
+    kept = []
+    for n in (1000, 4000):
+        data = written(tmp_path, *[chat(f"{number} " * 200, "word " * 300) for number in range(n)], name=f"{n}.jsonl")
+        tracemalloc.start()
+        found = inspect(data)
+        kept.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.n_usable == n
+    assert kept[1] - kept[0] < 300 * 3000

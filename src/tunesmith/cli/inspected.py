@@ -180,8 +180,9 @@ def _paint_group(group: "Group", to: "Console") -> None:
     if group.n == 1:
         to.print(_safe(str(group.first)), soft_wrap=True)
         return
+    such_as = ", such as" if group.is_mixed else ""
     where = _joined([fault.at for fault in group.places[:N_PLACES]], group.n)
-    to.print(_safe(f"error[{group.code}], {group.n:,} times, such as: {group.first.what}"), soft_wrap=True)
+    to.print(_safe(f"error[{group.code}], {group.n:,} times{such_as}: {group.first.what}"), soft_wrap=True)
     to.print(_safe(f"  at   {where}\n  fix  {group.first.fix}"), soft_wrap=True)
 
 
@@ -194,11 +195,16 @@ def _paint_written(found: "Inspection", to: "Console") -> None:
 
 
 def _paint_fixed(fixed: "Fixed", to: "Console") -> None:
-    to.print(f"wrote {fixed.file}: {fixed.n_written:,} rows", soft_wrap=True)
+    to.print(f"wrote {fixed.file}: {_rows(fixed.n_written)}", soft_wrap=True)
     for what, n in fixed.done.most_common():
         to.print(f"  {_safe(what)}: {n:,}", soft_wrap=True)
     if fixed.n_rejected:
         copied = fixed.n_rejected - fixed.n_not_copied
-        to.print(
-            f"{fixed.n_rejected:,} rows could not be mended" + (f": {fixed.rejected}" if copied else ""), soft_wrap=True
-        )
+        where = f": {fixed.rejected}" if copied else ""
+        to.print(f"{_rows(fixed.n_rejected)} could not be mended{where}", soft_wrap=True)
+    for group in fixed.left.groups[:N_FAULTS]:
+        to.print(_safe(f"  {group.code}: {group.n:,}, first at {group.first.at}"), soft_wrap=True)
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} {'row' if n == 1 else 'rows'}"

@@ -24,6 +24,8 @@ class Group:
     key: str
     first: Fault
     n: int = 0
+    is_mixed: bool = False
+    """Whether not all of them say the same as the first."""
     places: list[Fault] = field(default_factory=list)
 
     def as_json(self) -> Mapping[str, Any]:
@@ -49,6 +51,7 @@ class Faults:
                 continue
             self.total += 1
             group.n += 1
+            group.is_mixed |= fault.what != group.first.what
             if len(group.places) < N_PLACES:
                 group.places.append(fault)
             if len(self.kept) < MOST_KEPT:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tunesmith import files, rooms
+from tunesmith import files, rooms, say
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.formats._contract import Format
 from tunesmith.formats._mend import as_row, mended
@@ -44,6 +45,7 @@ class Fixed:
             "file": self.file,
             "rows": self.n_written,
             "done": [{"what": what, "rows": n} for what, n in self.done.most_common()],
+            "left": [group.as_json() for group in self.left.groups],
             "rejected": {
                 "file": self.rejected if self.n_rejected > self.n_not_copied else None,
                 "rows": self.n_rejected,
@@ -95,11 +97,30 @@ def write(
     path = Path(out)
     with files.whole_file(path) as good, files.whole_file(rejected_beside(path)) as bad:
         copy = _Copy(format, good, bad, Fixed(out, str(rejected_beside(path))), frozenset(drop), learnt)
-        for taken in Stream(data, format, without):
-            copy.take(taken)
+        with _without_notes():
+            for taken in Stream(data, format, without):
+                copy.take(taken)
     if copy.fixed.n_rejected == copy.fixed.n_not_copied:
         rejected_beside(path).unlink()
     return copy.fixed
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """The rows were read once already: what is worth knowing of them was said."""
+    before = say.hear(say.Silent())
+    say.hear(_Bars(before))
+    try:
+        yield
+    finally:
+        say.hear(before)
+
+
+class _Bars(say.Silent):
+    """Progress alone."""
+
+    def __init__(self, voice: say.Voice) -> None:
+        self.start, self.stop = voice.start, voice.stop  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

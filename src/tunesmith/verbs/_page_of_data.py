@@ -116,11 +116,13 @@ def _ticks(lengths: Lengths) -> list[tuple[float, str]]:
     bars = lengths.bars(N_BARS)
     every = max(1, len(bars) // 6)
     width = WIDTH / max(len(bars), 1)
-    return [
-        (round(number * width, 2), f"{bar.low:,}" if bar.high is not None else f"> {bar.low - 1:,}")
-        for number, bar in enumerate(bars)
-        if (number % every == 0 and (len(bars) - 1 - number >= every or number == len(bars) - 1)) or bar.high is None
-    ]
+    last = len(bars) - 1
+    is_open = bool(bars) and bars[-1].high is None
+    wanted = [at for at in range(0, len(bars), every) if not is_open or last - at >= every]
+    told = [(at, f"{bars[at].low:,}") for at in wanted]
+    if is_open:
+        told.append((last, f"> {bars[last].low - 1:,}"))
+    return [(round(at * width, 2), name) for at, name in told]
 
 
 def _tiles(found: Inspection) -> list[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,11 @@ def inspect(
         learnt = look.base.learnt(stream.format) if look.base and sample is None else None
         read_as = stream.format or "messages"
         fixed = _mended_copy.write(paths, read_as, fix, without=test, drop=drop, learnt=learnt)
-        found = Inspection(**{**vars(found), "fixed": fixed})
+        found = replace(found, fixed=fixed)
     if html is not None:
         from tunesmith.verbs._page_of_data import page
 
-        found = Inspection(**{**vars(found), "html": html})
+        found = replace(found, html=html)
         files.write_text(Path(html), page(found, paths, model))
     return found
 
