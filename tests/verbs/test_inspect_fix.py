@@ -54,6 +54,10 @@ MENDED = {
     "an empty system message": (chat(turn("system", " "), U, A), chat(U, A)),
     "empty turns at the end": (chat(U, A, turn("user", ""), turn("assistant", None)), chat(U, A)),
     "from and value": (chat({"from": "human", "value": "hi"}, A), chat(U, A)),
+    "conversations with a misspelt role": (
+        {"conversations": [{"from": "humann", "value": "hi"}, {"from": "gpt", "value": "ho"}]},
+        chat(U, A),
+    ),
     "a number as content": (chat(U, turn("assistant", 5)), chat(U, turn("assistant", "5"))),
     "messages as a text": ({"messages": json.dumps([U, A])}, chat(U, A)),
     "bare functions as tools": (

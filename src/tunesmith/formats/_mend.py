@@ -20,6 +20,7 @@ EMPTY = "data/empty-content"
 SAY_NOTHING = ("role", "content", "name", "weight", "tool_calls")  # the keys of a turn without words
 ROW_KEYS = ("messages", "tools", "parallel_tool_calls")
 NEAR = 0.75
+ROLE_NAMES: Mapping[str, str] = {**OTHER_NAMES, **{role: role for role in ROLES}}
 _TURN = re.compile(r"messages\[(\d+)\]")
 _WEIGHTS: Mapping[object, int] = {"0": 0, "1": 1}
 
@@ -81,10 +82,11 @@ def _role(row: dict[str, Any], fault: Fault) -> str:
     bare = role.strip().lower()
     if bare == "function":
         return _old_calls(row, fault)
-    near = difflib.get_close_matches(bare, ROLES, n=2, cutoff=0.8)
-    meant = bare if bare in ROLES else OTHER_NAMES.get(bare, near[0] if len(near) == 1 else "")
-    if meant not in ROLES:
+    near = [bare] if bare in ROLE_NAMES else difflib.get_close_matches(bare, ROLE_NAMES, n=3, cutoff=0.8)
+    meanings = {ROLE_NAMES[one] for one in near}
+    if len(meanings) != 1:
         return ""
+    (meant,) = meanings
     turn["role"] = meant
     return f"role {role!r:.40} written as {meant!r}"
 
@@ -156,6 +158,14 @@ def _content(row: dict[str, Any], fault: Fault) -> str:
         return ""
     turn["content"] = str(content)
     return "a whole number as content written as a text"
+
+
+def _conversations(row: dict[str, Any], fault: Fault) -> str:
+    """A row of ShareGPT: its turns stand at another key."""
+    if "system" in row or not isinstance(row.get("conversations"), list):
+        return ""
+    _rename(row, "conversations", "messages")
+    return "key 'conversations' written as 'messages'"
 
 
 def _messages(row: dict[str, Any], fault: Fault) -> str:
@@ -251,6 +261,7 @@ MENDS: Mapping[str, Callable[[dict[str, Any], Fault], str]] = {
     "data/bad-weight": _weight,
     EMPTY: _empty,
     "data/bad-content": _content,
+    "data/no-messages": _conversations,
     "data/messages-not-a-list": _messages,
     "data/bad-tools": _tools,
     "data/no-tool-call-id": _call_id,

@@ -71,7 +71,7 @@ def refuse(out: str) -> list[Fault]:
 
 def write(
     data: Sequence[str],
-    format: str,
+    format: str | None,
     out: str,
     *,
     without: str | None,
@@ -82,7 +82,7 @@ def write(
 
     Args:
         data: files, globs or folders.
-        format: how the rows are read.
+        format: how the rows are read; found from them when None.
         out: the file to write.
         without: a file of test rows, which is left out.
         drop: places of rows that are left out.
@@ -95,11 +95,11 @@ def write(
     if refused:
         raise RecipeError(refused)
     path = Path(out)
-    with files.whole_file(path) as good, files.whole_file(rejected_beside(path)) as bad:
-        copy = _Copy(format, good, bad, Fixed(out, str(rejected_beside(path))), frozenset(drop), learnt)
-        with _without_notes():
-            for taken in Stream(data, format, without):
-                copy.take(taken)
+    with files.whole_file(path) as good, files.whole_file(rejected_beside(path)) as bad, _without_notes():
+        stream = Stream(data, format, without)
+        copy = _Copy(stream, good, bad, Fixed(out, str(rejected_beside(path))), frozenset(drop), learnt)
+        for taken in stream:
+            copy.take(taken)
     if copy.fixed.n_rejected == copy.fixed.n_not_copied:
         rejected_beside(path).unlink()
     return copy.fixed
@@ -134,7 +134,7 @@ class _Good:
 
 @dataclass
 class _Copy:
-    format: str
+    stream: Stream
     good: BinaryIO
     bad: BinaryIO
     fixed: Fixed
@@ -179,19 +179,27 @@ class _Copy:
         return found
 
     def _read(self, taken: Taken) -> _Good | None:
-        row = taken.row
+        row, are_texts = taken.row, self.stream.format == "text"
         assert row is not None
         if taken.example is not None:
-            if self.format in ("messages", "text"):
-                return _Good(row.value, taken.example)
-            return _Good(as_row(taken.example), taken.example, [f"{self.format} written as messages"])
+            return self._as_ours(row.value, taken.example)
+        if are_texts:
+            return None
         for name, reader in self.readers.items():
-            if name != self.format and name != "text" and self.format != "text" and reader.claims(row.value):
+            if name != "text" and reader.claims(row.value):
                 other = reader.read(row.value, row.file, row.line)
                 if isinstance(other, Example):
-                    return _Good(as_row(other), other, [f"{name} written as messages"])
-        mend = mended(row.value, self.readers["messages"], row.file, row.line) if self.format != "text" else None
+                    return self._as_ours(row.value, other)
+        mend = mended(row.value, self.readers["messages"], row.file, row.line)
         return _Good(mend.value, mend.example, mend.done) if mend else None
+
+    def _as_ours(self, value: Mapping[str, Any], example: Example) -> _Good:
+        """The row as it stands where that is a row of messages or of text, else written as one."""
+        if _is_json(value) and (isinstance(value.get("messages"), list) if example.is_chat else "text" in value):
+            return _Good(value, example)
+        name = next((name for name, reader in self.readers.items() if reader.claims(value)), "another format")
+        told = () if name in ("messages", "text") else (f"{name} written as messages",)
+        return _Good(as_row(example), example, told)
 
     def _is_known(self, example: Example) -> bool:
         told = json.dumps([example.messages, example.learn, example.tools, example.text], sort_keys=True)
@@ -219,8 +227,17 @@ class _Copy:
             self.bad.write(raw.rstrip(b"\r\n") + b"\n")
 
 
+def _is_json(value: Mapping[str, Any]) -> bool:
+    """Whether it can be written as it is: tables may hold dates, bytes and NaN."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _of_the_file(path: Path) -> list[str]:

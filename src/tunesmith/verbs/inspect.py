@@ -153,15 +153,15 @@ def inspect(
     stream = Stream(paths, format, test)
     look = _Look(_Base.of(model, max_length) if model else None, sample)
     for taken in stream:
-        look.take(taken, stream.format)
+        look.take(taken)
     look.tokenize_sample()
     if test is not None:
         look.take_tests(Stream(test, format or stream.format or None))
     found = look.inspection(stream, strict)
     if fix is not None:
         drop = [(one.file, one.line) for risk in found.risks if risk.risk == "duplicates" for one in risk.drop]
-        learnt = look.base.learnt(stream.format) if look.base and sample is None else None
-        read_as = stream.format or "messages"
+        learnt = look.base.learnt(in_pieces=stream.format == "text") if look.base and sample is None else None
+        read_as = format if stream.format else "messages"
         fixed = _mended_copy.write(paths, read_as, fix, without=test, drop=drop, learnt=learnt)
         found = replace(found, fixed=fixed)
     if html is not None:
@@ -205,13 +205,12 @@ class _Base:
 
         facts = source_of(model).facts(model)
         made = cls(facts, Text.read(facts.folder), max_length)
-        made.learnt("messages")  # what is wrong with the limit is said before anything is read
+        made.learnt(in_pieces=False)  # what is wrong with the limit is said before anything is read
         return made
 
-    def learnt(self, format: str) -> Learnt:
+    def learnt(self, *, in_pieces: bool) -> Learnt:
         from tunesmith.learn.settings import longest
 
-        in_pieces = format == "text"
         objective = rooms.find("objectives", "uft" if in_pieces else "sft")()
         most = longest(Options(max_length=self.max_length or "auto"), self.facts, in_pieces=in_pieces)
         return Learnt(objective, self.text, int(most.value), self.facts.window)
@@ -238,13 +237,13 @@ class _Look:
         self.drawn: Drawn[_Row] = Drawn(N_SHOWN + N_DRAWN)
         self.sampled: Drawn[Example] | None = Drawn(self.sample) if self.sample else None
 
-    def take(self, taken: Taken, format: str) -> None:
+    def take(self, taken: Taken) -> None:
         """One row that is learnt from."""
         self.faults.see(taken.faults)
         if taken.example is None:
             return
         if self.base and self.learnt is None:
-            self.learnt = self.base.learnt(format)
+            self.learnt = self.base.learnt(in_pieces=not taken.example.is_chat)
         if self.sampled is not None:
             self._count(taken.example)
             self.sampled.see(taken.example)
