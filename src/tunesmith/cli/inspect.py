@@ -20,8 +20,8 @@ def inspect(*data: str, format: str | None = None, model: str | None = None, max
     where there is no colour. The exit code is 1 when a row cannot be learnt from.
 
     Args:
-        data: Files, globs or folders.
-        format: How a row is read: messages or text; found from the rows when left out.
+        data: Files, globs, folders or Hub data sets (hf:user/name:split).
+        format: How a row is read: messages, sharegpt, alpaca, completion or text; found from the rows when left out.
         model: Count tokens and render as this model does: Hub id, folder, .gguf file, or bundle:NAME.
         max_length: Tokens an example may have; what a plan would choose when left out.
 
