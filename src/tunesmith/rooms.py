@@ -21,6 +21,9 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     },
     "formats": {
         "messages": "tunesmith.formats.messages:Messages",
+        "sharegpt": "tunesmith.formats.sharegpt:ShareGpt",
+        "alpaca": "tunesmith.formats.alpaca:Alpaca",
+        "completion": "tunesmith.formats.completion:Completion",
         "text": "tunesmith.formats.text:PlainText",
     },
     "risks": {

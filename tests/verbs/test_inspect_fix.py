@@ -60,10 +60,6 @@ MENDED = {
     ),
     "a number as content": (chat(U, turn("assistant", 5)), chat(U, turn("assistant", "5"))),
     "messages as a text": ({"messages": json.dumps([U, A])}, chat(U, A)),
-    "bare functions as tools": (
-        chat(U, A, tools=[FUNCTION]),
-        chat(U, A, tools=[{"type": "function", "function": FUNCTION}]),
-    ),
     "a tool's answer without its id": (
         chat(U, turn("assistant", None, tool_calls=[CALL]), turn("tool", "sun"), A),
         chat(U, turn("assistant", None, tool_calls=[CALL]), turn("tool", "sun", tool_call_id="x1"), A),
@@ -155,6 +151,40 @@ def test_a_mark_at_the_beginning_and_carriage_returns_are_gone(tmp_path: Path) -
 def test_a_file_in_which_no_row_can_be_read_is_mended_all_the_same(tmp_path: Path) -> None:
     rows, _, _ = fixed(tmp_path, {"mesages": [U, A]}, {"message": [turn("human", "you"), A]})
     assert rows == [chat(U, A), chat(turn("user", "you"), A)]
+
+
+OTHERS: dict[str, tuple[Row, Row]] = {
+    "sharegpt": ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}, chat(U, A)),
+    "alpaca": ({"instruction": "hi", "input": "", "output": "ho"}, chat(U, A)),
+    "completion": ({"prompt": "hi", "completion": "ho"}, chat(U, A)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_rows_of_other_formats_are_written_as_messages(tmp_path: Path, name: str) -> None:
+    before, after = OTHERS[name]
+    rows, rejected, found = fixed(tmp_path, before)
+    assert (rows, rejected) == ([after], [])
+    assert found.fixed.done == {f"{name} written as messages": 1}
+    assert not inspect(str(tmp_path / "out.jsonl")).n_faults
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_row_of_another_format_among_messages_is_written_as_one_of_them(tmp_path: Path, name: str) -> None:
+    before, after = OTHERS[name]
+    good = chat(turn("user", "another"), A)
+    rows, _, found = fixed(tmp_path, good, before)
+    assert rows == [good, after]
+    assert found.n_faults
+    assert found.ok
+
+
+def test_a_table_is_written_as_messages(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,completion\nhi,ho\n"a\nb",c\n,empty\n')
+    found = inspect(str(tmp_path / "a.csv"), fix=str(tmp_path / "b.jsonl"))
+    made = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert made == [chat(U, A), chat(turn("user", "a\nb"), turn("assistant", "c"))]
+    assert found.as_json()["fixed"]["rejected"]["rows"] == 1
 
 
 def test_texts_stay_texts(tmp_path: Path) -> None:

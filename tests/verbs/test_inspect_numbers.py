@@ -231,6 +231,14 @@ def test_test_rows_that_are_learnt_are_a_risk_and_strict_makes_it_a_no(tmp_path:
     assert not inspect(data, test=test, strict=True).ok
 
 
+def test_files_of_several_formats_are_inspected_together(tmp_path: Path) -> None:
+    one = written(tmp_path, chat("a", "b"))
+    two = written(tmp_path, {"prompt": "c", "completion": "d"}, name="two.jsonl")
+    held_out = written(tmp_path, {"instruction": "e", "output": "f"}, name="test.jsonl")
+    found = inspect([one, two], test=held_out)
+    assert (found.format, found.n_usable, found.n_test_rows, found.n_faults) == ("messages, completion", 2, 1, 0)
+
+
 def test_the_pieces_of_a_text_are_all_of_it_and_a_character_of_several_tokens_is_one() -> None:
     text = text_of(None)
     ids = text.encode("héllo 漢<|im_end|>")

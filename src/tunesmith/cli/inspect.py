@@ -18,8 +18,8 @@ def inspect(
     when a row cannot be learnt from; with --fix, when one could not be mended; with --strict, also for a high risk.
 
     Args:
-        data: Files, globs or folders.
-        format: How a row is read: messages or text; found from the rows when left out.
+        data: Files, globs, folders or Hub data sets (hf:user/name:split).
+        format: How a row is read: messages, sharegpt, alpaca, completion or text; found from the rows when left out.
         model: Count tokens and render as this model does: Hub id, folder, .gguf file, or bundle:NAME.
         max_length: Tokens an example may have; what a plan would choose when left out.
         test: A file of rows that are held out: those that are also learnt from are told.

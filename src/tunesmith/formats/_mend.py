@@ -173,16 +173,6 @@ def _messages(row: dict[str, Any], fault: Fault) -> str:
     return "messages, a JSON text, written as a list" if _from_text(row, "messages") else ""
 
 
-def _tools(row: dict[str, Any], fault: Fault) -> str:
-    if _from_text(row, "tools"):
-        return "tools, a JSON text, written as a list"
-    tools = row.get("tools")
-    if not isinstance(tools, list) or not all(_is_function(tool) or "function" in tool for tool in tools):
-        return ""
-    row["tools"] = [{"type": "function", "function": tool} if _is_function(tool) else tool for tool in tools]
-    return 'tools written as {"type": "function", "function": ...}'
-
-
 def _from_text(row: dict[str, Any], key: str) -> bool:
     text = row.get(key)
     try:
@@ -263,7 +253,6 @@ MENDS: Mapping[str, Callable[[dict[str, Any], Fault], str]] = {
     "data/bad-content": _content,
     "data/no-messages": _conversations,
     "data/messages-not-a-list": _messages,
-    "data/bad-tools": _tools,
     "data/no-tool-call-id": _call_id,
     "data/old-function-call": _old_calls,
 }

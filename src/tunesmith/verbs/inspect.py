@@ -156,7 +156,7 @@ def inspect(
         look.take(taken)
     look.tokenize_sample()
     if test is not None:
-        look.take_tests(Stream(test, format or stream.format or None))
+        look.take_tests(Stream(test, format))
     found = look.inspection(stream, strict)
     if fix is not None:
         drop = [(one.file, one.line) for risk in found.risks if risk.risk == "duplicates" for one in risk.drop]
