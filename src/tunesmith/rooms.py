@@ -29,6 +29,14 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "risks": {
         "leaks": "tunesmith.risks.leaks:Leaks",
         "duplicates": "tunesmith.risks.duplicates:Duplicates",
+        "near_duplicates": "tunesmith.risks.near_duplicates:NearDuplicates",
+        "contradictions": "tunesmith.risks.contradictions:Contradictions",
+        "secrets": "tunesmith.risks.secrets:Secrets",
+        "personal_data": "tunesmith.risks.personal_data:PersonalData",
+        "special_tokens": "tunesmith.risks.special_tokens:SpecialTokens",
+        "wrong_encoding": "tunesmith.risks.wrong_encoding:WrongEncoding",
+        "thin_answers": "tunesmith.risks.thin_answers:ThinAnswers",
+        "unbalanced": "tunesmith.risks.unbalanced:Unbalanced",
     },
     "objectives": {
         "sft": "tunesmith.objectives.sft:Sft",

@@ -23,24 +23,27 @@ class Row:
     """Turns before the last answer that is learnt."""
     answer: str = field(init=False)
     """That answer without blanks at its ends; empty for a raw text, and where it only calls tools."""
-    frame: tuple[str, ...] = field(init=False)
+    frame: str = field(init=False)
     """What many rows may share word for word: what the system says, and the tools."""
-    texts: tuple[str, ...] = field(init=False)
-    """All other text: the raw text, or what user, assistant and tools say, with thoughts and the arguments of calls."""
+    text: str = field(init=False)
+    """All else: the raw text, or what user, assistant and tools say, with thoughts and the arguments of calls."""
 
     def __post_init__(self) -> None:
         one = self.example
         self.n_before = max((at for at, learnt in enumerate(one.learn) if learnt), default=0)
         self.answer = one.messages[self.n_before]["content"].strip() if one.messages else ""
+        if not one.messages:
+            self.frame, self.text = "", one.text
+            return
         frame: list[str] = []
-        texts = [one.text] if one.text else []
+        texts: list[str] = []
         for turn in one.messages:
             (frame if turn["role"] == "system" else texts).append(turn["content"])
             if len(turn) > 2:
                 texts += _further(turn)
         if one.tools:
             frame.append(json.dumps(one.tools, ensure_ascii=False, default=str))
-        self.frame, self.texts = tuple(frame), tuple(texts)
+        self.frame, self.text = "\n".join(frame), "\n".join(texts)
 
     @property
     def before(self) -> tuple[Message, ...]:

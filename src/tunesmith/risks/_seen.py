@@ -52,7 +52,12 @@ class Seen:
         else:
             self.n_train += 1
             if row.example.messages:
-                self.labels.add(row.answer)
+                self.labels.add(row)
+
+    @property
+    def n(self) -> int:
+        """How many rows there are."""
+        return self.n_train + self.n_test
 
     @property
     def last_content(self) -> int:
@@ -82,16 +87,20 @@ class Labels:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.first: dict[str, int] = {}
+        """The number of the first row with each."""
         self._may_be = True
 
-    def add(self, answer: str) -> None:
-        """Counts one answer."""
+    def add(self, row: Row) -> None:
+        """Counts the answer of one row."""
         if not self._may_be:
             return
-        self.counts[answer] += 1
-        if len(answer) > LONGEST_LABEL or len(self.counts) > N_LABELS:
+        self.counts[row.answer] += 1
+        self.first.setdefault(row.answer, row.number)
+        if not row.answer or len(row.answer) > LONGEST_LABEL or len(self.counts) > N_LABELS:
             self._may_be = False
             self.counts.clear()
+            self.first.clear()
 
     @property
     def is_set(self) -> bool:
