@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunesmith.recipe import Data as Data
     from tunesmith.recipe import Options as Options
     from tunesmith.recipe import Recipe as Recipe
+    from tunesmith.recipe import Rows as Rows
     from tunesmith.verbs.chat import chat as chat
     from tunesmith.verbs.check import check as check
     from tunesmith.verbs.demo import demo as demo
@@ -55,6 +56,7 @@ _HOME = {
     "Ptuning": "methods.ptuning",
     "Qlora": "methods.qlora",
     "Recipe": "recipe",
+    "Rows": "recipe",
     "Run": "artifact",
     "Sft": "objectives.sft",
     "TunesmithError": "errors",

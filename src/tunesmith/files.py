@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tunesmith import say
 from tunesmith.errors import ArtifactError, Fault
@@ -23,11 +23,18 @@ OLD = "old"  # what stood in the place before, inside such a folder
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole: beside, flushed to the disk, then renamed over `path`."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to fill; it is flushed and takes the name `path` when the block ends well, and is removed when not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=PART, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(beside).chmod(0o644)  # mkstemp makes it private; what we write is for others to read

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
     SerializeAsAny,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -102,22 +105,54 @@ def _conflict(what: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", _SAID, {"what": what, "fix": fix})
 
 
+def _known_format(name: str | None) -> str | None:
+    if name is not None and name not in rooms.ROOMS["formats"]:
+        raise _unknown(f"no format is called {name!r}", "formats", rooms.did_you_mean(name, rooms.ROOMS["formats"]))
+    return name
+
+
+FormatName = Annotated[Text | None, AfterValidator(_known_format)]
+
+
+class Rows(Part):
+    """A part of a mixture: rows from one place, and how much they count."""
+
+    path: Text
+    """File, folder, pattern or Hub data set."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Times that each row is seen in an epoch; 0.5: half of the rows, the same ones in each epoch."""
+    format: FormatName = None
+    """How a row is read; `data.format` when left out."""
+
+
+def _shape(value: object) -> str:
+    return "rows" if isinstance(value, Mapping | Rows) else "name"
+
+
+RowsOrName = Annotated[Annotated[Text, Tag("name")] | Annotated[Rows, Tag("rows")], Discriminator(_shape)]
+
+
 class Data(Part):
     """What to learn from."""
 
-    train: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
-    """File, or files: the rows to learn from."""
+    train: Text | Annotated[tuple[RowsOrName, ...], Field(min_length=1)]
+    """File, folder, pattern or Hub data set, or a list of them, each alone or as path, weight and format."""
     test: Text | Annotated[float, Field(gt=0, lt=1)] | None = None
     """File, or a fraction of `train` that is held out; never learnt from."""
-    format: Text | None = None
+    format: FormatName = None
     """How a row is read; found from the rows when left out."""
 
-    @field_validator("format")
-    @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
-        if name is not None and name not in rooms.ROOMS["formats"]:
-            raise _unknown(f"no format is called {name!r}", "formats", rooms.did_you_mean(name, rooms.ROOMS["formats"]))
-        return name
+    @property
+    def parts(self) -> tuple[Rows, ...]:
+        """The parts of `train`, each with its weight and format."""
+        named = (self.train,) if isinstance(self.train, str) else self.train
+        whole = (one if isinstance(one, Rows) else Rows(path=one) for one in named)
+        return tuple(one.model_copy(update={"format": one.format or self.format}) for one in whole)
+
+    @property
+    def names(self) -> list[str]:
+        """What `train` names, in order."""
+        return [one.path for one in self.parts]
 
 
 class Options(Part):
@@ -235,6 +270,9 @@ class Recipe(Part):
         """
         tree = self.as_tree()
         del tree["export"], tree["base"], tree["data"]["train"], tree["data"]["test"], tree["run"]["checkpoint_minutes"]
+        mixture = [[one.weight, one.format] for one in self.data.parts]
+        if any(weight != 1 or format != self.data.format for weight, format in mixture):
+            tree["data"]["mixture"] = mixture
         at_once, batches = self.run.batch_size, self.run.gradient_accumulation_steps
         if self.run.tokens_per_step != "auto":
             tree["run"]["batch_size"] = "auto"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -140,4 +140,14 @@ def known_keys(way: Way, model: type[BaseModel], tree: Mapping[str, Any]) -> tup
         kind = value.get("kind") if isinstance(value, Mapping) else value
         return ("kind", *rooms.find(MEMBERS[head], str(kind)).model_fields)
     inner = model.model_fields[head].annotation
+    if len(way) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
+        return tuple(next(_parts(inner.model_fields[str(way[1])].annotation)).model_fields)
     return tuple(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else ()
+
+
+def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The parts of a recipe that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _parts(one)

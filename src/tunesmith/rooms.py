@@ -21,7 +21,22 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     },
     "formats": {
         "messages": "tunesmith.formats.messages:Messages",
+        "sharegpt": "tunesmith.formats.sharegpt:ShareGpt",
+        "alpaca": "tunesmith.formats.alpaca:Alpaca",
+        "completion": "tunesmith.formats.completion:Completion",
         "text": "tunesmith.formats.text:PlainText",
+    },
+    "risks": {
+        "leaks": "tunesmith.risks.leaks:Leaks",
+        "duplicates": "tunesmith.risks.duplicates:Duplicates",
+        "near_duplicates": "tunesmith.risks.near_duplicates:NearDuplicates",
+        "contradictions": "tunesmith.risks.contradictions:Contradictions",
+        "secrets": "tunesmith.risks.secrets:Secrets",
+        "personal_data": "tunesmith.risks.personal_data:PersonalData",
+        "special_tokens": "tunesmith.risks.special_tokens:SpecialTokens",
+        "wrong_encoding": "tunesmith.risks.wrong_encoding:WrongEncoding",
+        "thin_answers": "tunesmith.risks.thin_answers:ThinAnswers",
+        "unbalanced": "tunesmith.risks.unbalanced:Unbalanced",
     },
     "objectives": {
         "sft": "tunesmith.objectives.sft:Sft",

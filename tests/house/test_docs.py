@@ -157,6 +157,8 @@ def test_links_between_our_own_pages_lead_somewhere() -> None:
 def test_the_keys_that_programs_rely_on_are_those_that_are_promised() -> None:
     from tunesmith.artifact import Run
     from tunesmith.checks._contract import Finding
+    from tunesmith.verbs._fault_groups import Faults
+    from tunesmith.verbs._row_numbers import RowNumbers
     from tunesmith.verbs.check import Checked
     from tunesmith.verbs.inspect import Inspection
     from tunesmith.verbs.run import Ran, Stage
@@ -164,7 +166,18 @@ def test_the_keys_that_programs_rely_on_are_those_that_are_promised() -> None:
     page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
     checked = Checked(True, (Finding("stops", "gguf", "f16", "llama_cpp", "yes", 1.0, 2.0, ""),)).as_json()
     ran = Ran(Run(Path("runs/x")), (Stage("tune", "done", 1.0),), {}, None).as_json()
-    inspected = Inspection("text", 1, 1, None, None, (Fault("a/b", "c", "d"),), ()).as_json()
-    keys = [*checked, *checked["findings"][0], *inspected, *inspected["faults"][0], *ran, *ran["stages"][0]]
-    assert len(keys) == 28
+    faults = Faults()
+    faults.see([Fault("a/b", "c", "d")])
+    inspected = Inspection("text", 1, 1, 0, faults, RowNumbers()).as_json()
+    keys = [
+        *checked,
+        *checked["findings"][0],
+        *inspected,
+        *inspected["faults"][0],
+        *inspected["groups"][0],
+        *inspected["numbers"],
+        *ran,
+        *ran["stages"][0],
+    ]
+    assert len(keys) == 55
     assert [key for key in keys if f"`{key}`" not in page] == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 LEARNING = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
-HEAVY = (*LEARNING, "onnx", "onnxruntime", "xllamacpp", "ollama")
+HEAVY = (*LEARNING, "onnx", "onnxruntime", "xllamacpp", "ollama", "pyarrow")
 
 
 def modules_after(code: str, folder: Path) -> set[str]:

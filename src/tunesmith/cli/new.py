@@ -21,7 +21,7 @@ def new(name: str, /, *, base: str | None = None, data: str | None = None) -> Ou
 
     path = write(name, base=base, data=data)
     recipe = Recipe.read(path)
-    train = recipe.data.train if isinstance(recipe.data.train, str) else recipe.data.train[0]
+    train = recipe.data.names[0]
     following = [f"tunesmith inspect {train}", f"tunesmith plan {path}", f"tunesmith run {path}"]
     lines = f"wrote {path}\nnext: {', '.join(following)}"
     return Out({"recipe": str(path), "next": following}, lambda to: to.print(lines, soft_wrap=True))

@@ -1,4 +1,4 @@
-"""Rows of other programs' formats, and how to write them as ours."""
+"""Rows that a format cannot read: what they are, and how to make them ones that it can."""
 
 from __future__ import annotations
 
@@ -6,21 +6,32 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-CURES = {
-    "conversations": "these are ShareGPT rows: rename conversations, from and value to messages, role and content",
-    "conversation": "rename conversation to messages, with role and content in each",
-    "instruction": "these are Alpaca rows: write instruction and output as a user and an assistant message",
-    "prompt": "write prompt and completion as a user and an assistant message",
-    "question": "write question and answer as a user and an assistant message",
-    "text": "set data.format: text, with objective: uft",
-}
+from tunesmith import rooms
+
+PREFERENCES = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 
 
-def cure(row: Mapping[str, Any]) -> str:
-    """How to write a row that has no `messages`; empty when nothing is known about it."""
-    known = next((fix for key, fix in CURES.items() if key in row), "")
-    if known:
-        return known
+def preference(row: Mapping[str, Any]) -> str:
+    """The keys by which a row says which answer is the better one; empty where it does not."""
+    for pair in PREFERENCES:
+        if all(key in row for key in pair):
+            return " and ".join(pair)
+    if "completion" in row and isinstance(row.get("label"), bool):
+        return "completion and label"
+    return ""
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """The format that claims a row; empty where none does."""
+    names = rooms.names("formats")
+    return next((name for name in names if rooms.find("formats", name).claims(row)), "")
+
+
+def cure(row: Mapping[str, Any], kind: str = "") -> str:
+    """How to make a row one that can be read (as `kind`, where that is known); empty when nothing is known about it."""
+    other = kind_of(row)
+    if other and other != kind:
+        return f"this is a row of {other}: keep one format in a file, or set data.format: {other}"
     near = difflib.get_close_matches("messages", map(str, row), n=1, cutoff=0.75)
     if near:
         return f"did you mean 'messages' by {near[0]!r}?"

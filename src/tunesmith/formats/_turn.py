@@ -36,9 +36,16 @@ class Place:
     line: int
     key: str = ""
     faults: list[Fault] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the file calls the keys that a message has: `{"role": "from"}`."""
+
+    def named(self, key: str) -> str:
+        """What the file calls a key."""
+        return self.names.get(key, key)
 
     def at(self, key: str) -> dict[str, Any]:
         """The place of a key below this one, as a fault takes it."""
+        key = self.named(key)
         joined = key if not self.key or key.startswith("[") else f"{self.key}.{key}" if key else self.key
         return {"file": self.file, "line": self.line, "key": f"{self.key}{key}" if key.startswith("[") else joined}
 
@@ -66,8 +73,11 @@ def unknown_keys(value: Mapping[str, Any], known: tuple[str, ...], place: Place)
     return passed
 
 
-def read_turn(value: Any, place: Place) -> dict[str, Any] | None:
-    """The turn as chat templates take it; None when its role is not known. Faults go to the place."""
+def read_turn(value: Any, place: Place, *, needs_call: bool = True) -> dict[str, Any] | None:
+    """The turn as chat templates take it; None when its role is not known. Faults go to the place.
+
+    `needs_call`: a tool's answer has to name the call that it answers.
+    """
     if not isinstance(value, Mapping):
         fix = 'write {"role": "user", "content": "..."}'
         place.faults.append(Fault("data/not-a-message", f"{value!r:.40} is no message", fix=fix, **place.at("")))
@@ -84,7 +94,7 @@ def read_turn(value: Any, place: Place) -> dict[str, Any] | None:
         _text_key(value, key, turn, place, "reasoning_content")
     for key in ("name", "tool_call_id"):
         _text_key(value, key, turn, place)
-    if role == "tool" and value.get("tool_call_id") is None:
+    if needs_call and role == "tool" and value.get("tool_call_id") is None:
         fix = "add the id of the call that it answers"
         place.faults.append(
             Fault("data/no-tool-call-id", "a tool's answer has no tool_call_id", fix=fix, **place.at(""))
@@ -109,7 +119,7 @@ def read_weight(value: Mapping[str, Any], role: str, place: Place) -> bool:
 def _role(value: Mapping[str, Any], place: Place) -> str | None:
     role = value.get("role")
     if role is None:
-        fix = f"add role: one of {', '.join(ROLES)}"
+        fix = f"add {place.named('role')}: one of {', '.join(ROLES)}"
         place.faults.append(Fault("data/no-role", "a message has no role", fix=fix, **place.at("role")))
         return None
     if role in ROLES if isinstance(role, str) else False:
@@ -128,14 +138,18 @@ def _content(value: Mapping[str, Any], role: str, has_calls: bool, place: Place)
     if text is None:
         text = ""
     if not isinstance(text, str):
-        what = f"content is {type(content).__name__}, and it can be a text or a list of text parts"
+        what = f"{place.named('content')} is {content!r:.40}, and it can be a text or a list of text parts"
         place.faults.append(Fault("data/bad-content", what, fix="write it as a text", **place.at("content")))
         return ""
     may_be_empty = has_calls or role == "tool"
     if not text.strip() and not may_be_empty and len(place.faults) == n_faults:
-        what = f"{role} says nothing: content is {'missing' if 'content' not in value else 'empty'}"
+        what = f"{role} says nothing: {place.named('content')} is {'missing' if 'content' not in value else 'empty'}"
         fix = "fill it, or remove the row" if role != "system" else "fill it, or remove this message"
         place.faults.append(Fault("data/empty-content", what, fix=fix, **place.at("content")))
+    if "\0" in text:
+        fix = "remove it, or the row"
+        what = "the character NUL is in it, at which many programs end a text"
+        place.faults.append(Fault("data/nul-character", what, fix=fix, **place.at("content")))
     return text
 
 

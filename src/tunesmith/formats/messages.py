@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tunesmith.errors import Fault
+from tunesmith.formats._conversation import check, pass_opening, read_tools
 from tunesmith.formats._foreign import cure
 from tunesmith.formats._turn import KEYS, Place, read_turn, read_weight, unknown_keys
 from tunesmith.text.example import Example
@@ -33,10 +34,10 @@ class Messages:
         place = Place(file, line)
         self.ignored.update(unknown_keys(row, ROW_KEYS, place))
         given = _messages(row, place)
-        tools = _tools(row.get("tools"), place)
+        tools = read_tools(row.get("tools"), place)
         turns, learn = self._turns(given, place)
         if given and len(turns) == len(given):
-            _check_conversation(turns, learn, place)
+            check(turns, learn, place, "messages")
         if place.faults or not turns:
             return place.faults
         return Example(tuple(turns), tuple(learn), tuple(tools), file=file, line=line)
@@ -50,9 +51,7 @@ class Messages:
                 self.ignored.update(f"messages[].{key}" for key in unknown_keys(value, KEYS, here))
                 turns.append(turn)
                 learn.append(read_weight(value, turn["role"], here))
-        if learn[:1] == [True]:
-            learn[0] = False
-            self.notes["an answer that opens a conversation has nothing before it: read, not learnt"] += any(learn)
+        pass_opening(learn, self.notes)
         return turns, learn
 
 
@@ -69,44 +68,6 @@ def _messages(row: Mapping[str, Any], place: Place) -> list[Any]:
         place.faults.append(Fault("data/messages-not-a-list", what, fix=fix, **place.at("messages")))
     elif not any(fault.code == "data/unknown-key" for fault in place.faults):
         what = f"this row has no messages; it has {', '.join(map(str, row)) or 'nothing'}"
-        fix = cure(row) or "add messages, or remove the row"
+        fix = cure(row, "messages") or "add messages, or remove the row"
         place.faults.append(Fault("data/no-messages", what, fix=fix, **place.at("messages")))
     return []
-
-
-def _tools(given: Any, place: Place) -> list[Mapping[str, Any]]:
-    if given is None:
-        return []
-    good = isinstance(given, list) and all(
-        isinstance(tool, Mapping)
-        and isinstance(tool.get("function"), Mapping)
-        and isinstance(tool["function"].get("name"), str)
-        for tool in given
-    )
-    if not good:
-        fix = 'write [{"type": "function", "function": {"name": "...", "parameters": {...}}}]'
-        place.faults.append(Fault("data/bad-tools", "tools is no list of functions", fix=fix, **place.at("tools")))
-        return []
-    return list(given)
-
-
-def _check_conversation(turns: list[dict[str, Any]], learn: list[bool], place: Place) -> None:
-    """What no single turn can tell."""
-    if not any(turn["role"] == "assistant" for turn in turns):
-        what, fix = "no assistant turn, so nothing can be learnt", "add the answer, or remove the row"
-        place.faults.append(Fault("data/no-assistant", what, fix=fix, **place.at("messages")))
-    elif not any(learn) and not any(fault.code == "data/bad-weight" for fault in place.faults):
-        what, fix = (
-            "every assistant turn has weight 0 or nothing before it, so nothing can be learnt",
-            "give one weight 1 and a turn before it, or remove the row",
-        )
-        place.faults.append(Fault("data/no-loss", what, fix=fix, **place.at("messages")))
-    called: set[str] = set()
-    for number, turn in enumerate(turns):
-        called.update(str(call["id"]) for call in turn.get("tool_calls", ()) if "id" in call)
-        answered = turn.get("tool_call_id")
-        if turn["role"] == "tool" and answered is not None and answered not in called:
-            what = f"no call before this has the id {answered!r:.40}"
-            fix = "give the id of an earlier tool_calls entry"
-            at = place.at(f"messages[{number}].tool_call_id")
-            place.faults.append(Fault("data/unknown-tool-call-id", what, fix=fix, **at))

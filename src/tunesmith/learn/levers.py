@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.learn.batches import Step, n_learnt, plan_steps
-from tunesmith.learn.families import Sharing
+from tunesmith.learn.batches import n_learnt, plan_steps
+from tunesmith.learn.families import Sharing, share_computed
 from tunesmith.learn.settings import Settings
 from tunesmith.machine import Chosen
 from tunesmith.text.example import Tokens
@@ -40,19 +40,9 @@ class Work:
         taken = [row for step in steps for row in step.rows]
         tokens = sum(len(rows[row].ids) for row in taken)
         padded = sum(len(step.rows) * max(len(rows[row].ids) for row in step.rows) for step in steps)
-        computed = round(tokens * _share_computed(rows, steps, Sharing(window)))
+        looked_at = [step.rows for step in steps[:: max(1, len(steps) // SAMPLE)]]
+        computed = round(tokens * share_computed(looked_at, [row.ids for row in rows], Sharing(window)))
         return cls(len(taken), tokens, sum(learnt[row] for row in taken), computed, padded)
-
-
-def _share_computed(rows: Sequence[Tokens], steps: Sequence[Step], sharing: Sharing) -> float:
-    """The share of the tokens that is computed, from some of the steps."""
-    ids, lengths = [row.ids for row in rows], [len(row.ids) for row in rows]
-    every = max(1, len(steps) // SAMPLE)
-    tokens = computed = 0
-    for step in steps[::every]:
-        tokens += sum(lengths[row] for row in step.rows)
-        computed += sum(family.n_tokens(lengths) for family in sharing.families(step.rows, ids))
-    return computed / max(tokens, 1)
 
 
 def told(work: Work, settings: Settings, *, lowest: int, n_layers: int) -> tuple[Chosen, ...]:

@@ -2,9 +2,17 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from tunesmith.errors import Fault
+from tunesmith.errors import DataError, Fault
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
+
+
+class TooLongError(DataError):
+    """An example has `n_tokens`, which is more than it may have."""
+
+    def __init__(self, fault: Fault, n_tokens: int) -> None:
+        super().__init__(fault)
+        self.n_tokens = n_tokens
 
 
 class Objective(Protocol):
@@ -21,5 +29,6 @@ class Objective(Protocol):
         The first token of a piece has weight 0: nothing stands before it.
 
         Raises:
-            DataError: with every fault that only rendering and counting can show, such as `data/too-long`.
+            DataError: with every fault that only rendering and counting can show.
+            TooLongError: when there are too many tokens.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tunesmith.errors import DataError, Fault
+from tunesmith.errors import Fault
+from tunesmith.objectives._contract import TooLongError
 from tunesmith.recipe import Part
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.mask import weigh_turns
@@ -32,7 +33,8 @@ class Sft(Part):
         """One sequence, or several where the template rewrites turns that are past; never cut.
 
         Raises:
-            DataError: `data/too-long` when it has more than `max_length` tokens, and the faults of `weigh_turns`.
+            TooLongError: `data/too-long`, when it has more than `max_length` tokens.
+            DataError: the faults of `weigh_turns`.
         """
         made = weigh_turns(example, text)
         longest = max((len(one.ids) for one in made), default=0)
@@ -40,5 +42,5 @@ class Sft(Part):
             what = f"{longest} tokens, and {max_length} is the limit: what is cut off would be neither read nor learnt"
             fix = f"shorten or split it, remove it, or set run.max_length: {longest} where the model reaches that far"
             place = {"file": example.file, "key": "messages"}
-            raise DataError(Fault("data/too-long", what, fix=fix, line=example.line or None, **place))
+            raise TooLongError(Fault("data/too-long", what, fix=fix, line=example.line or None, **place), longest)
         return made

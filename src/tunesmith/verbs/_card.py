@@ -11,7 +11,7 @@ from tunesmith.recipe import Recipe
 def card(recipe: Recipe, about: Mapping[str, Any]) -> str:
     """What the model is, from what it was made and how it went, as a README."""
     held = about["held_out_loss"]
-    train = recipe.data.train if isinstance(recipe.data.train, str) else ", ".join(recipe.data.train)
+    train = ", ".join(recipe.data.names)
     lines = [
         "# A tuned model",
         "",

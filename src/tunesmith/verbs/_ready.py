@@ -107,22 +107,57 @@ def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
     data = ready.recipe.data
     named = data.test if isinstance(data.test, str) else None
     try:
-        train = read(data.train, data.format, without=named)
-        _add_faults(ready, train.faults)
+        sources = _sources(ready, named)
+        train = tuple(example for source in sources for example in source)
         if named:
             test = read(named, data.format)
             _add_faults(ready, test.faults)
-            _not_learnt(ready, train.examples, test.examples)
-            return train.examples, test.examples
-        if not isinstance(data.test, float) or not train.examples:
-            return train.examples, ()
-        kept, held = split(train.examples, data.test, ready.recipe.run.seed)
-        why = f"of {len(train.examples)}: {data.test:g} of them, as the recipe says; equal rows stay together"
+            _not_learnt(ready, train, test.examples)
+            return _mixed(ready, sources, train), test.examples
+        if not isinstance(data.test, float) or not train:
+            return _mixed(ready, sources, train), ()
+        kept, held = split(train, data.test, ready.recipe.run.seed)
+        why = f"of {len(train)}: {data.test:g} of them, as the recipe says; equal rows stay together"
         ready.values.append(Chosen("held_out", f"{len(held)} rows", why))
-        return kept, held
+        return _mixed(ready, sources, kept), held
     except TunesmithError as error:
         _add_faults(ready, error.faults)
         return (), ()
+
+
+def _sources(ready: Ready, without: str | None) -> list[list[Example]]:
+    """The training examples by the part of the mixture that they come from."""
+    from tunesmith.formats._reading import Stream
+
+    parts = ready.recipe.data.parts
+    sources: list[list[Example]] = [[] for _ in parts]
+    faults: list[Fault] = []
+    for taken in Stream([one.path for one in parts], [one.format for one in parts], without):
+        faults += taken.faults
+        if taken.example is not None:
+            sources[taken.source].append(taken.example)
+    _add_faults(ready, faults)
+    return sources
+
+
+def _mixed(ready: Ready, sources: Sequence[Sequence[Example]], kept: Sequence[Example]) -> Sequence[Example]:
+    """What is kept to learn from, each part as often as its weight says."""
+    from tunesmith.formats._mixture import weighted
+
+    parts = ready.recipe.data.parts
+    if all(one.weight == 1 for one in parts):
+        return kept
+    is_kept = {id(one) for one in kept}
+    mixed: list[Example] = []
+    for part, examples in zip(parts, sources, strict=True):
+        own = [one for one in examples if id(one) in is_kept]
+        seen = weighted(own, part.weight, ready.recipe.run.seed)
+        mixed += seen
+        why = f"weight {part.weight:g}: each of {len(own)} rows is seen {part.weight:g} times"
+        if part.weight != int(part.weight):
+            why = f"weight {part.weight:g} of {len(own)} rows; drawn by the seed and their content, alike in each epoch"
+        ready.values.append(Chosen(f"rows of {part.path}", f"{len(seen)} an epoch", why))
+    return mixed
 
 
 def _not_learnt(ready: Ready, train: Sequence[Example], test: Sequence[Example]) -> None:
@@ -252,7 +287,7 @@ def _first_line(error: Exception) -> str:
 
 def home_of(recipe: Recipe) -> Path:
     """Where a run stands when no folder is named: `runs/` and the recipe's name, or else data, base and method."""
-    first = recipe.data.train if isinstance(recipe.data.train, str) else recipe.data.train[0]
+    first = recipe.data.names[0]
     base = recipe.base.rstrip("/").rpartition("/")[2].rpartition(":")[2]
     told = (Path(first).stem, Path(base).stem if base.endswith(".gguf") else base, type(recipe.method).kind)
     words = (recipe.name,) if recipe.name else told
@@ -264,10 +299,10 @@ def data_hash(recipe: Recipe) -> str:
     from tunesmith.text import rows
 
     told = []
-    for part in (recipe.data.train, recipe.data.test):
+    for part in (recipe.data.names, recipe.data.test):
         if part is None or isinstance(part, float):
             told.append([str(part)])
             continue
-        found, _ = rows.find([part] if isinstance(part, str) else list(part))
+        found, _ = rows.find([part] if isinstance(part, str) else part)
         told.append([files.sha256(path) for path in found if path.is_file()])
     return files.sha256_of(told)

@@ -238,9 +238,9 @@ def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True
     from tunesmith.formats._reading import read
 
     data = run.recipe.data
-    train = (data.train,) if isinstance(data.train, str) else data.train
+    train = data.names, [one.format for one in data.parts]
     try:
-        examples = read([data.test] if isinstance(data.test, str) else list(train), data.format).examples
+        examples = read(*((data.test, data.format) if isinstance(data.test, str) else train)).examples
     except TunesmithError:
         return []
     asks: list[Ask] = []

@@ -15,6 +15,7 @@ from tunesmith.recipe import Part
 QUESTIONS: Mapping[str, str] = {
     "sources": "Where does the base model come from?",
     "formats": "How is a row read?",
+    "risks": "What in the data may hurt, though every row can be read?",
     "objectives": "Which tokens carry loss?",
     "methods": "Which weights move, and how do they come to rest?",
     "exports": "What files does a runtime want?",
