@@ -121,9 +121,7 @@ def under_way(
         moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
         fingerprint = resume.fingerprint(settings, rows)
-        yield Course(
-            loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, plain.sharing
-        )
+        yield Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, plain.sharing)
 
 
 def _loss(

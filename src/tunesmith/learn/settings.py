@@ -154,6 +154,9 @@ def _epochs(options: Options, lengths: Sequence[tuple[int, int]]) -> Chosen:
     if options.epochs != "auto":
         return Chosen("epochs", options.epochs, "as the recipe says")
     n_rows, learnt = len(lengths), sum(one[1] for one in lengths)
+    if all(own >= length - 1 for length, own in lengths):
+        n = max(1, min(USUAL_EPOCHS, MOST_LEARNT // learnt))
+        return Chosen("epochs", n, f"{learnt:,} tokens, all of them learnt; text that comes again and again gives less")
     if n_rows * USUAL_EPOCHS < LEAST_LOOKS:
         n = min(MOST_EPOCHS, -(-LEAST_LOOKS // n_rows))
         return Chosen("epochs", n, f"{n_rows} rows are few: {n_rows * n} looks at one, in at most {MOST_EPOCHS} passes")

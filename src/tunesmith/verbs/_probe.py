@@ -195,4 +195,3 @@ def _profile(ready: Ready, work: Work) -> dict[str, Any]:
         "computed": round(work.computed / max(work.tokens, 1), 1),
         "held_out": bool(ready.held_out),
     }
-
