@@ -92,7 +92,10 @@ def _member(room: str) -> BeforeValidator:
         if not isinstance(kind, str):
             raise _unknown(f"this {word} has no kind", room, f"write for example kind: {rooms.names(room)[-1]}")
         if room == "methods" and kind == OpenMethod.kind:
-            return OpenMethod.model_validate(options)
+            if options:
+                what = f"method auto is chosen with all its options, and here is {next(iter(options))}"
+                raise _conflict(what, "name a method, such as kind: lora, or leave its options out")
+            return OpenMethod()
         if kind not in rooms.ROOMS[room]:
             raise _unknown(f"no {word} is called {kind!r}", room, rooms.did_you_mean(kind, rooms.ROOMS[room]))
         return rooms.find(room, kind).model_validate(options)

@@ -109,7 +109,7 @@ def test_where_memory_is_short_four_bits_are_chosen(
 def test_an_open_method_has_no_options() -> None:
     with pytest.raises(RecipeError) as error:
         Recipe.from_text("base: x\ndata: {train: y}\nmethod: {kind: auto, rank: 8}\n")
-    assert error.value.faults[0].code == "recipe/unknown-key"
+    assert error.value.faults[0].code == "recipe/conflict"
 
 
 def test_what_was_chosen_is_tuned_and_the_same_recipe_finds_its_run(base: Path, tmp_path: Path) -> None:
