@@ -34,17 +34,18 @@ def plan(
 
     Example:
         $ tunesmith plan tiny.yaml --no-probe
-        plan                 value           why
-        steps                20              200 rows x 1 epochs
-        tokens               31,711
-        time                 1.0 s           0.0 TFLOP at 45% of the measured 48 GFLOP/s; an estimate
-        memory               1.25 GB
-        disk                 23.9 MB
-        max_length           512             the model's context
-        device               cpu             2 CPU cores, no GPU found
-        dtype                float32-onednn  measured here: float32 39, float32-onednn 48, bfloat16 34
-                                             GFLOP/s
-        step                 10 rows         200 rows of 159 tokens: 20 steps an epoch
+        plan                 value              why
+        steps                20                 200 rows x 1 epochs
+        tokens               24,722
+        time                 0.1 s              0.0 TFLOP at 70% of the measured 357 GFLOP/s, 1 GB at
+                                                11 GB/s; an estimate
+        memory               1.27 GB
+        disk                 20.9 MB
+        max_length           180                the longest of 200 rows; none is over the model's 512
+        device               cpu                2 CPU cores, no GPU found
+        dtype                bfloat16           measured here: float32 173, float32-onednn 192,
+                                                bfloat16 392 GFLOP/s
+        step                 10 rows            200 rows of 124 tokens: 20 steps an epoch
         ...
     """
     from tunesmith.recipe import Recipe

@@ -173,8 +173,8 @@ def _measured(made: Plan, pace: Pace, work: Work, settings: Settings) -> Plan:
     words = [
         f"measured here: {pace.steps} steps of {slices} layers",
         f"{a_step:.2g} s a step ({a_step * pace.low:.2g} to {a_step * pace.high:.2g})",
-        f"{run.held_out:.2g} s for the held-out loss",
-        f"{run.checkpoints:.2g} s for {run.n_checkpoints} checkpoints",
+        *([f"{run.held_out:.2g} s for the held-out loss"] if held_out else []),
+        f"{run.checkpoints:.2g} s for {run.n_checkpoints} checkpoint{'s' if run.n_checkpoints > 1 else ''}",
         *(["other work stood beside it, so it is not kept"] if pace.busy else []),
     ]
     seconds = Chosen("seconds", round(run.whole), "; ".join(words))
