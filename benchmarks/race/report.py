@@ -113,7 +113,7 @@ def add_use(sides: Mapping[str, Any], job: Job, folder: Path, product: Mapping[s
     from tunesmith.verbs.plan import plan
     from tunesmith.weights import estimate
 
-    planned = plan(Recipe.model_validate(job.tree), into=folder / "plan")
+    planned = plan(Recipe.model_validate(job.tree), into=folder / "plan", probe=False)
     ready = planned.ready
     assert ready.settings is not None
     longest = max(len(ids) for ids, _ in job.rows)

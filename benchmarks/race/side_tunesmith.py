@@ -20,7 +20,7 @@ def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
 
     job = Job.read(folder)
     tree = job.tree | {"run": {**job.tree["run"], **options}}
-    planned = plan(Recipe.model_validate(tree), into=result / "run").or_raise()
+    planned = plan(Recipe.model_validate(tree), into=result / "run", probe=False).or_raise()
     settings = replace(planned.ready.settings, checkpoint_minutes=1e6, steps=len(job.steps))
     method: Any = planned.ready.method
     model = begun(method, folder / "model", planned.ready.facts, settings)

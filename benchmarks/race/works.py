@@ -67,7 +67,7 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
         files["test"] = str(cut(data / work.held_out, HELD_OUT, folder))
     tree = {"base": str(folder / "model"), "data": files, "objective": objective}
     tree |= {"method": dict(work.method), "run": run}
-    planned = plan(Recipe.model_validate(tree), into=folder / "plan").or_raise()
+    planned = plan(Recipe.model_validate(tree), into=folder / "plan", probe=False).or_raise()
     settings, ready = planned.ready.settings, planned.ready
     order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]
     method = {**work.method, **start_values(ready, folder)}

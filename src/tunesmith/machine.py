@@ -107,7 +107,7 @@ def measure(machine: Machine) -> Speed:
     except (OSError, ValueError, TypeError):
         pass
     speed = _measure(machine.device)
-    if not _is_busy(machine):  # what is measured beside other work is not kept
+    if not is_busy(machine):  # what is measured beside other work is not kept
         with contextlib.suppress(OSError):  # a home that cannot be written to only costs the measurement again
             files.write_json(kept, asdict(speed))
     return speed
@@ -193,8 +193,13 @@ def _bytes_per_second(device: str) -> float:
 def _cache_file(machine: Machine, torch_version: str) -> Path:
     from platformdirs import user_cache_path
 
-    said = f"{_cpu_model()}|{machine.n_cores}|{machine.gpu}|{torch_version}|3"
+    said = f"{fingerprint(machine)}|{torch_version}|3"
     return user_cache_path("tunesmith") / "speed" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
+
+
+def fingerprint(machine: Machine) -> str:
+    """What makes two machines equally fast: processor with its abilities, cores and GPU."""
+    return f"{_cpu_model()}|{machine.n_cores}|{machine.gpu}"
 
 
 def _cpu_model() -> str:
@@ -211,7 +216,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _is_busy(machine: Machine) -> bool:
+def is_busy(machine: Machine) -> bool:
     """Whether other work takes half of the cores; False where the system does not say."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] >= machine.n_cores / 2
 

@@ -73,12 +73,20 @@ def _takes_bool(annotation: object) -> bool:
     return annotation in (bool, Any) or any(_takes_bool(part) for part in get_args(annotation))
 
 
+class OpenMethod(Part):
+    """Which weights move is left to the plan, which says what it takes and why."""
+
+    kind: ClassVar[str] = "auto"
+
+
 def _member(room: str) -> BeforeValidator:
     """Turns `"lora"` or `{kind: lora, rank: 8}` into the member of that name."""
     word = room.removesuffix("s")
 
     def build(value: object) -> object:
         if isinstance(value, Part):
+            if room == "methods" and isinstance(value, OpenMethod):
+                return value
             if value.kind not in rooms.ROOMS[room] or not isinstance(value, rooms.find(room, value.kind)):
                 raise _unknown(f"{type(value).__name__} is no {word}", room)
             return value
@@ -86,6 +94,11 @@ def _member(room: str) -> BeforeValidator:
         kind = options.pop("kind", None)
         if not isinstance(kind, str):
             raise _unknown(f"this {word} has no kind", room, f"write for example kind: {rooms.names(room)[-1]}")
+        if room == "methods" and kind == OpenMethod.kind:
+            if options:
+                what = f"method auto is chosen with all its options, and here is {next(iter(options))}"
+                raise _conflict(what, "name a method, such as kind: lora, or leave its options out")
+            return OpenMethod()
         if kind not in rooms.ROOMS[room]:
             raise _unknown(f"no {word} is called {kind!r}", room, rooms.did_you_mean(kind, rooms.ROOMS[room]))
         return rooms.find(room, kind).model_validate(options)
@@ -158,8 +171,8 @@ class Data(Part):
 class Options(Part):
     """How the run goes."""
 
-    epochs: PositiveFloat = 3.0
-    """Passes over the training rows."""
+    epochs: PositiveFloat | Auto = 3.0
+    """Passes over the training rows; auto: three, more of a few rows and fewer of very many."""
     batch_size: PositiveInt | Auto = "auto"
     """Rows that go through the model at once; auto: as many as fit in memory and pay."""
     gradient_accumulation_steps: PositiveInt | Auto = "auto"
@@ -175,7 +188,7 @@ class Options(Part):
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this global norm."""
     max_length: PositiveInt | Auto = "auto"
-    """Tokens an example may have; auto: the model's context."""
+    """Tokens an example may have; auto: those of the longest row, at most the model's context, and 1024 of raw text."""
     dtype: Auto | Literal["float32", "bfloat16"] = "auto"
     """Type of the matrix products; auto: the faster of those that this machine computes accurately, by measurement."""
     save_dtype: Auto | Literal["float32", "bfloat16"] = "auto"
@@ -203,7 +216,7 @@ class Recipe(Part):
     objective: Annotated[SerializeAsAny[Part], _member("objectives")] = Field(default="sft", validate_default=True)
     """Which tokens carry loss: sft (assistant turns) or uft (all of a raw text)."""
     method: Annotated[SerializeAsAny[Part], _member("methods")] = Field(default="lora", validate_default=True)
-    """Which weights move."""
+    """Which weights move; auto: lora, full where base, rows and memory are made for it, qlora where memory is short."""
     run: Options = Options()
     """How the run goes."""
     export: tuple[Annotated[SerializeAsAny[Part], _member("exports")], ...] = ()

@@ -86,7 +86,7 @@ def test_show_gives_the_options_in_the_words_of_a_recipe(capsys: Capture) -> Non
     assert main(["show", "methods/lora", "--json"]) == 0
     (member,) = json.loads(capsys.readouterr().out)["methods"]
     rank = next(option for option in member["options"] if option["name"] == "rank")
-    assert (rank["type"], rank["default"]) == ("integer > 0", "16")
+    assert (rank["type"], rank["default"]) == ("integer > 0 or auto", "16")
 
 
 def test_show_gives_all_members_of_a_shared_name_and_one_with_its_room(capsys: Capture) -> None:

@@ -179,8 +179,8 @@ def base(tmp_path: Path) -> Path:
 
 def test_a_plan_counts_them_and_a_row_is_as_short_as_they_make_it(base: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "rows.jsonl", PAIRS)
-    with_tokens = plan(recipe(base, data), into=tmp_path / "run")
-    without = plan(recipe(base, data, tokens=[]), into=tmp_path / "run")
+    with_tokens = plan(recipe(base, data), into=tmp_path / "run", probe=False)
+    without = plan(recipe(base, data, tokens=[]), into=tmp_path / "run", probe=False)
     assert with_tokens.refusals == without.refusals == ()
     assert with_tokens.as_json()["moves"]["tokens"] == 2 * 64
     pieces = len(Text.read(base).encode("<|tool|>fox</tool>")) - len(Text.read(base).encode("fox"))
@@ -190,9 +190,9 @@ def test_a_plan_counts_them_and_a_row_is_as_short_as_they_make_it(base: Path, tm
 
 def test_new_tokens_that_no_row_has_are_warned_of(base: Path, tmp_path: Path, capsys: Any) -> None:
     data = write_chats(tmp_path / "rows.jsonl", PAIRS)
-    plan(recipe(base, data, tokens=["<|tool|>", "</tool>", "<think>", "</think>"]), into=tmp_path / "run")
+    plan(recipe(base, data, tokens=["<|tool|>", "</tool>", "<think>", "</think>"]), into=tmp_path / "run", probe=False)
     assert "no row has <think>, </think>" in capsys.readouterr().err
-    plan(recipe(base, data), into=tmp_path / "run")
+    plan(recipe(base, data), into=tmp_path / "run", probe=False)
     assert "no row has" not in capsys.readouterr().err
 
 
@@ -207,5 +207,5 @@ def test_a_tokenizer_that_gives_them_other_ids_is_refused_in_the_plan(method: An
     file.write_text(json.dumps({**json.loads(file.read_text()), "added_tokens_decoder": {**known, **more}}))
     data = write_chats(tmp_path / "rows.jsonl", PAIRS)
     told = Recipe.model_validate({"base": str(base), "data": {"train": str(data)}, "method": method})
-    planned = plan(told, into=tmp_path / "run")
+    planned = plan(told, into=tmp_path / "run", probe=False)
     assert [fault.code for fault in planned.refusals] == ["plan/tokens-refused"]

@@ -39,7 +39,7 @@ def test_your_own_data_from_the_first_line_to_the_last(
     assert [words[0] for words in written] == ["new", "inspect", "plan", "run", "chat", "serve"]
     quick = [f"base={base}", "data.test=null", "run.epochs=1", "export=[gguf]"]
     more = {"plan": [f"--set={one}" for one in quick], "chat": ["--prompt", "hi", "--max-tokens", "2"]}
-    more["run"] = more["plan"]
+    more |= {"run": more["plan"], "new": ["--base", str(base)]}
     for words in written[:-1]:
         assert main([*words, *more.get(words[0], ())]) == 0, capsys.readouterr()
     assert {words[1] for words in written[-2:]} == {"runs/voice"}

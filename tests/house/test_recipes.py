@@ -68,7 +68,7 @@ def test_a_recipe_is_planned_without_weights(path: Path, tmp_path: Path) -> None
     data = rows(tmp_path, is_chat)
     folder = base(tmp_path / "base", "llama")
     changes = [f"base={folder}", f"data.train={data}", *(["data.test=0.1"] if is_chat else [])]
-    planned = plan(Recipe.read(path, changes), into=tmp_path / "run")
+    planned = plan(Recipe.read(path, changes), into=tmp_path / "run", probe=False)
     assert [one.code for one in planned.refusals] == []
     assert planned.steps > 0
     assert planned.tokens > 0
@@ -87,7 +87,7 @@ def test_the_classic_case_has_its_numbers_and_is_planned_at_its_size(tmp_path: P
     assert method["targets"] == ["q_proj", "v_proj"]
     assert (recipe.run.batch_size, recipe.run.gradient_accumulation_steps) == (2, 2)
     assert (recipe.run.learning_rate, recipe.run.epochs) == (2e-4, 3)
-    planned = plan(recipe, into=tmp_path / "run")
+    planned = plan(recipe, into=tmp_path / "run", probe=False)
     assert planned.ready.facts is not None
     by_hand = 32 * 16 * ((4096 + 4096) + (4096 + 1024))
     assert planned.ready.method.trainable(planned.ready.facts) == by_hand

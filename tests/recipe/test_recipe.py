@@ -56,7 +56,7 @@ def test_every_fault_is_named_at_once_with_its_line_in_the_order_of_the_file() -
     ]
     assert {one.file for one in found} == {"r.yaml"}
     assert "did you mean 'test'?" in found[1].fix
-    assert found[2].what == "should be greater than 0, and this is -1"
+    assert found[2].what == "should be greater than 0 or 'auto', and this is -1"
     assert "did you mean 'rank'?" in found[3].fix
     assert "did you mean 'gguf'?" in found[5].fix
 
@@ -73,7 +73,7 @@ def test_an_unknown_key_at_the_top_names_the_known_ones() -> None:
         ("run: {tokens_per_step: fast}", "should be a whole number or 'auto', and this is 'fast'"),
         ("run: {seed: true}", "true and false mean nothing here, and this is true"),
         ("run: {batch_size: true}", "true and false mean nothing here, and this is true"),
-        ("run: {epochs: yes}", "should be a number, and this is 'yes'"),
+        ("run: {epochs: yes}", "should be a number or 'auto', and this is 'yes'"),
         ("run: {batch_size: 2.5}", "should be a whole number or 'auto', and this is 2.5"),
         ("run: {learning_rate: .inf}", "should be a finite number or 'auto', and this is inf"),
         ("run: {learning_rate: .nan}", "should be a finite number or 'auto', and this is nan"),

@@ -22,7 +22,7 @@ def power_cut(monkeypatch: pytest.MonkeyPatch, *, step: int) -> Iterator[None]:
     """Within this block the run's step of this number does not come to be; that it was reached is asserted."""
     from tunesmith.learn import loop
 
-    taken, real = 0, loop._step
+    taken, real = 0, loop.take_step
 
     def breaks(*parts: Any) -> Any:
         nonlocal taken
@@ -32,7 +32,7 @@ def power_cut(monkeypatch: pytest.MonkeyPatch, *, step: int) -> Iterator[None]:
         return real(*parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", breaks)
+        patch.setattr(loop, "take_step", breaks)
         with pytest.raises(PowerCut):
             yield
     assert taken == step

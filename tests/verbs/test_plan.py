@@ -12,7 +12,8 @@ from tunesmith import files, say
 from tunesmith.errors import PlanError
 from tunesmith.machine import ROUTES, Machine
 from tunesmith.recipe import Recipe
-from tunesmith.verbs.plan import Plan, plan
+from tunesmith.verbs.plan import Plan
+from tunesmith.verbs.plan import plan as plan_of
 from tunesmith.weights.facts import BaseFacts
 
 
@@ -26,6 +27,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_chats(tmp_path / "rows.jsonl")
+
+
+def plan(asked: Recipe, *, into: Path | None = None) -> Plan:
+    """Without a probe: test_probe.py is about that."""
+    return plan_of(asked, into=into, probe=False)
 
 
 def recipe(base: Path, data: Path, *, test: str | float | None = None, **parts: Any) -> Recipe:

@@ -1,15 +1,17 @@
 from tunesmith.cli.out import Out
 
 
-def new(name: str, /, *, base: str | None = None, data: str | None = None) -> Out:
+def new(name: str, /, *, for_: str | None = None, base: str | None = None, data: str | None = None) -> Out:
     """A commented recipe to start from.
 
-    Writes NAME.yaml here. A file that exists is never overwritten.
+    Writes NAME.yaml here. A file that exists is never overwritten. With --for the rows are read, and every value is
+    filled in from them, the base and this machine, each with its reason.
 
     Args:
         name: Name of the recipe, with or without .yaml.
+        for_: The training rows, which are read.
         base: Hub id, folder, .gguf file, or bundle:NAME; the built-in small model when left out.
-        data: The training rows: a file of JSON lines or text.
+        data: The training rows, which are named and not read; the rest is as it is for most.
 
     Example:
         $ tunesmith new voice --data chats.jsonl
@@ -19,7 +21,7 @@ def new(name: str, /, *, base: str | None = None, data: str | None = None) -> Ou
     from tunesmith.recipe import Recipe
     from tunesmith.verbs.new import new as write
 
-    path = write(name, base=base, data=data)
+    path = write(name, base=base, data=data, for_=for_)
     recipe = Recipe.read(path)
     train = recipe.data.names[0]
     following = [f"tunesmith inspect {train}", f"tunesmith plan {path}", f"tunesmith run {path}"]

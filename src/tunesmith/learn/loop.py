@@ -41,7 +41,7 @@ class Learnt:
 
 
 @dataclass
-class _Course:
+class Course:
     """All that one sitting works with."""
 
     loss: nn.Module  # gives the summed loss of documents; spread over devices where there are several
@@ -96,6 +96,22 @@ def learn(
         LearnError: `learn/interrupted` after Ctrl-C, with a checkpoint saved; `learn/not-finite`;
             `learn/other-trajectory`.
     """
+    with under_way(model, rows, held_out, settings, keeper=keeper, run=run, rates=rates) as course:
+        return _go(course, resume.restore(run, course.fingerprint, model, course.optimizer, keeper))
+
+
+@contextmanager
+def under_way(
+    model: nn.Module,
+    rows: Sequence[Tokens],
+    held_out: Sequence[Tokens],
+    settings: Settings,
+    *,
+    keeper: resume.Keeper,
+    run: Path,
+    rates: Mapping[str, float] | None = None,
+) -> Iterator[Course]:
+    """Everything that the steps of a run work with, put on within this block; see `learn`."""
     accelerator = Accelerator(cpu=settings.device == "cpu")
     model.to(accelerator.device).train()
     if settings.recompute:
@@ -105,10 +121,7 @@ def learn(
         moves = optimizer.make(model, settings, rates)
         loss, moves = accelerator.prepare(plain, moves)
         fingerprint = resume.fingerprint(settings, rows)
-        course = _Course(
-            loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, plain.sharing
-        )
-        return _go(course, resume.restore(run, fingerprint, model, moves, keeper))
+        yield Course(loss, model, moves, rows, held_out, settings, accelerator, keeper, run, fingerprint, plain.sharing)
 
 
 def _loss(
@@ -128,7 +141,7 @@ def _loss(
     return DocumentLoss(model, dtype=dtype, together=together, sharing=sharing, below=below)
 
 
-def _go(course: _Course, state: resume.State | None) -> Learnt:
+def _go(course: Course, state: resume.State | None) -> Learnt:
     """From the state on, to the last step."""
     begun, seconds = (state.step, state.seconds) if state else (0, 0.0)
     steps = course_steps(course.settings, course.learnt)
@@ -139,7 +152,7 @@ def _go(course: _Course, state: resume.State | None) -> Learnt:
     with asked_to_stop() as stop, say.progress("tune", len(steps), "steps") as bar:
         bar.advance(begun)
         for step in steps[begun:]:
-            told = _step(course, step)
+            told = take_step(course, step)
             if metrics:
                 metrics.write(told)
             bar.advance(1, f"loss {told['loss']:.3f}")
@@ -148,7 +161,7 @@ def _go(course: _Course, state: resume.State | None) -> Learnt:
             now = time.monotonic()
             stopping = stop.is_set() and step.number < len(steps)
             if step.ends_epoch or stopping or now - saved > 60 * course.settings.checkpoint_minutes:
-                _save(course, step.number, seconds + now - began)
+                keep(course, step.number, seconds + now - began)
                 saved = time.monotonic()
             if stopping:
                 raise interrupted(course.run, step.number, len(steps))
@@ -170,7 +183,7 @@ def course_steps(settings: Settings, learnt: Sequence[int]) -> list[Step]:
     )
 
 
-def _step(course: _Course, step: Step) -> dict[str, Any]:
+def take_step(course: Course, step: Step) -> dict[str, Any]:
     """Gradients of all rows of the step, added up, then one move. Gives its line for the metrics."""
     settings, accelerator = course.settings, course.accelerator
     began = time.perf_counter()
@@ -205,7 +218,7 @@ def _step(course: _Course, step: Step) -> dict[str, Any]:
     }
 
 
-def _norm(course: _Course) -> float:
+def _norm(course: Course) -> float:
     trainable = [weight for weight in course.model.parameters() if weight.requires_grad]
     norm: Tensor = course.accelerator.clip_grad_norm_(trainable, course.settings.max_grad_norm)
     return float(norm)
@@ -222,7 +235,7 @@ def _finite(loss: float, norm: float, step: int) -> None:
         )
 
 
-def held_out_loss(course: _Course) -> float | None:
+def held_out_loss(course: Course) -> float | None:
     """Mean loss over the learnt tokens of the held-out rows; None where there are none."""
     rows, accelerator = course.held_out, course.accelerator
     weight = sum(weight_of(row) for row in rows)
@@ -239,13 +252,13 @@ def held_out_loss(course: _Course) -> float | None:
     return float(accelerator.reduce(total)) / weight
 
 
-def _hold_out(course: _Course, step: int, metrics: log.Metrics | None) -> None:
+def _hold_out(course: Course, step: int, metrics: log.Metrics | None) -> None:
     loss = held_out_loss(course)
     if metrics and loss is not None:
         metrics.write({"step": step, "held_out_loss": loss})
 
 
-def _save(course: _Course, step: int, seconds: float) -> None:
+def keep(course: Course, step: int, seconds: float) -> None:
     """Processes hold the same weights, so the first one writes for all."""
     if not course.accelerator.is_main_process:
         return
@@ -254,7 +267,7 @@ def _save(course: _Course, step: int, seconds: float) -> None:
     files.write_text(course.run / "loss.svg", log.loss_svg(log.read(course.run)))
 
 
-def _ended(course: _Course, steps: int, seconds: float) -> Learnt:
+def _ended(course: Course, steps: int, seconds: float) -> Learnt:
     course.accelerator.wait_for_everyone()
     lines = log.read(course.run)
     losses = [line["loss"] for line in lines if "loss" in line][-20:]

@@ -20,6 +20,10 @@ STEPS_AN_EPOCH = 20  # what a tiny data set should still give
 MOST_LEARNT_AT_ONCE = 2048  # tokens in a portion, beyond which a CPU gains nothing
 MOST_TOKENS_A_STEP = 16384
 PIECE = 1024  # tokens of a piece of raw text
+USUAL_EPOCHS = 3
+LEAST_LOOKS, MOST_LOOKS = 100, 25_000  # at a row, in all epochs
+MOST_LEARNT = 10_000_000  # tokens, in all epochs
+MOST_EPOCHS = 10
 BILLION = 1_000_000_000
 
 
@@ -103,9 +107,11 @@ def settle(
     route = choose_route(measure(machine), options.dtype)
     dtype: Literal["float32", "bfloat16"] = "bfloat16" if route.value == "bfloat16" else "float32"
     rows, learnt, most_rows, step = _step_size(options, lengths)
+    passes = _epochs(options, lengths)
+    epochs = float(passes.value)
     steps = plan_steps(
         [one[1] for one in lengths],
-        epochs=options.epochs,
+        epochs=epochs,
         rows_per_step=rows,
         learnt_per_step=learnt,
         seed=options.seed,
@@ -119,7 +125,7 @@ def settle(
         device="cuda" if machine.gpu else "cpu",
         dtype=dtype,
         onednn=route.value == "float32-onednn",
-        epochs=options.epochs,
+        epochs=epochs,
         steps=len(steps),
         rows_per_step=rows,
         learnt_per_step=learnt,
@@ -135,11 +141,29 @@ def settle(
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
         beside=load.footprint.n_attended,
-        keeps_below=options.epochs > 1 and _keeps_below(facts, machine, load, save.value, n_tokens),
+        keeps_below=epochs > 1 and _keeps_below(facts, machine, load, save.value, n_tokens),
     )
     device = Chosen("device", settings.device, machine.gpu or f"{machine.n_cores} CPU cores, no GPU found")
-    total = Chosen("steps", len(steps), f"{len(lengths)} rows x {options.epochs:g} epochs")
-    return settings, (device, route, step, total, held, rate, save)
+    total = Chosen("steps", len(steps), f"{len(lengths)} rows x {epochs:g} epochs")
+    chosen = () if options.epochs != "auto" else (passes,)
+    return settings, (device, route, step, *chosen, total, held, rate, save)
+
+
+def _epochs(options: Options, lengths: Sequence[tuple[int, int]]) -> Chosen:
+    """Passes over the rows; the bounds are those of OpenAI's guide to chat tuning data, the last one is ours."""
+    if options.epochs != "auto":
+        return Chosen("epochs", options.epochs, "as the recipe says")
+    n_rows, learnt = len(lengths), sum(one[1] for one in lengths)
+    if all(own >= length - 1 for length, own in lengths):
+        n = max(1, min(USUAL_EPOCHS, MOST_LEARNT // learnt))
+        return Chosen("epochs", n, f"{learnt:,} tokens, all of them learnt; text that comes again and again gives less")
+    if n_rows * USUAL_EPOCHS < LEAST_LOOKS:
+        n = min(MOST_EPOCHS, -(-LEAST_LOOKS // n_rows))
+        return Chosen("epochs", n, f"{n_rows} rows are few: {n_rows * n} looks at one, in at most {MOST_EPOCHS} passes")
+    if n_rows * USUAL_EPOCHS > MOST_LOOKS or learnt * USUAL_EPOCHS > MOST_LEARNT:
+        n = max(1, min(USUAL_EPOCHS, MOST_LOOKS // n_rows, MOST_LEARNT // learnt))
+        return Chosen("epochs", n, f"{n_rows:,} rows with {learnt:,} learnt tokens are many: fewer passes will do")
+    return Chosen("epochs", USUAL_EPOCHS, f"{n_rows:,} rows: the usual number of passes")
 
 
 def _step_size(

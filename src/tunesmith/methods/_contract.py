@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
@@ -54,6 +54,9 @@ class Method(Protocol):
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """Weights by name that learn at a multiple of the run's rate."""
+
+    def on_layers(self, base: BaseFacts, layers: Sequence[int]) -> Self:
+        """What it does to these layers of the base, by number from 0, as a method for a model that has no others."""
 
     def save(self, model: nn.Module, into: Path) -> None:
         """Write what was learnt, and only that, into a folder, as safetensors."""

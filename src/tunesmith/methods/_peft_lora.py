@@ -16,6 +16,7 @@ from tunesmith.machine import Machine
 from tunesmith.methods import _tokens
 from tunesmith.methods._contract import Delivery
 from tunesmith.methods._tuning import Tuning
+from tunesmith.recipe import Auto
 from tunesmith.weights.estimate import Footprint
 from tunesmith.weights.facts import BaseFacts
 
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
+USUAL_RANK = 16
 COPIES = 4  # of the logits where the head is no plain product: its own, the update, that times its strength, their sum
 
 
 class PeftLora(Tuning):
     """Beside each chosen matrix W (outputs, inputs) a product of two thin ones learns: W + alpha / rank x B A."""
 
-    rank: PositiveInt = 16
-    """Width of the update, in columns: how much can be learnt."""
+    rank: PositiveInt | Auto = USUAL_RANK
+    """Width of the update, in columns: how much can be learnt; auto: the least that holds the learnt tokens."""
     alpha: PositiveFloat = 32.0
     """Strength of the update: it counts alpha / rank times."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -55,13 +57,23 @@ class PeftLora(Tuning):
         if self.targets == ():
             fix = f"set method.targets: all-linear, or some of {', '.join(known)}"
             faults.append(Fault("method/no-targets", "no layer is named, so nothing would learn", fix=fix))
-        narrow = min((min(shapes[name]) for name in self._layers(base)), default=0)
-        if narrow and self.rank > narrow:
+        narrow = self.narrowest(base)
+        if narrow and self.rank != "auto" and self.rank > narrow:
             what = f"rank is {self.rank}, and the narrowest layer has {narrow} columns: a wider update holds no more"
             faults.append(
                 Fault("method/rank-too-wide", what, fix=f"set method.rank: {narrow} or less", key="method.rank")
             )
         return [*faults, *_tokens.faults(self.tokens, base, self._layers(base))]
+
+    def narrowest(self, base: BaseFacts) -> int:
+        """Columns of the narrowest layer that gets an update; 0 where none does."""
+        shapes = _shapes(base)
+        return min((min(shapes[name]) for name in self._layers(base)), default=0)
+
+    @property
+    def width(self) -> int:
+        """The rank; the usual one while it is open."""
+        return USUAL_RANK if self.rank == "auto" else self.rank
 
     def _unknown(self, name: str, known: tuple[str, ...]) -> Fault:
         what = f"the base has no linear layer and no embedding called {name!r}"
@@ -100,7 +112,7 @@ class PeftLora(Tuning):
         return _tokens.new(self.tokens, base)
 
     def _moved(self, name: str, shape: tuple[int, int], base: BaseFacts) -> int:
-        return self.rank * sum(shape)
+        return self.width * sum(shape)
 
     def footprint(self, base: BaseFacts) -> Footprint:
         """The head, where it gets a weight of its own; rows of tokens for which there is none to spare."""
@@ -137,7 +149,7 @@ class PeftLora(Tuning):
         _tokens.grow(model, self.tokens, base)
         targets = "all-linear" if self.targets == "all-linear" else list(self.targets)
         config = LoraConfig(
-            r=self.rank,
+            r=self.width,
             lora_alpha=int(self.alpha) if self.alpha == int(self.alpha) else self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             target_modules=targets,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tunesmith.errors import Fault
 from tunesmith.machine import Machine
@@ -45,3 +45,7 @@ class Tuning(Part):
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """All weights learn at one rate."""
         return {}
+
+    def on_layers(self, base: BaseFacts, layers: Sequence[int]) -> Self:
+        """All layers alike: it does the same to some of them."""
+        return self

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -141,6 +141,11 @@ class Freeze(Moved):
         head = base.vocab_size * base.hidden_size if self._unties(base) else 0
         lowest = min((place.reached for _, place in self._chosen(base).values()), default=0)
         return Footprint(n_added=head, lowest=lowest)
+
+    def on_layers(self, base: BaseFacts, layers: Sequence[int]) -> Self:
+        """The same with the numbers that its layers have there."""
+        numbers = self._numbers(base.n_layers)
+        return self.model_copy(update={"layers": tuple(at for at, layer in enumerate(layers) if layer in numbers)})
 
     def wrap(self, model: PreTrainedModel, base: BaseFacts) -> nn.Module:
         """The model itself; what moves is float32, and what is frozen stays as it comes."""

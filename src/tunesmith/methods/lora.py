@@ -106,7 +106,7 @@ class Lora(PeftLora):
             from safetensors.torch import load_file, save_file
 
             save_file(_pissa.beside(load_file(into / WEIGHTS), model), into / WEIGHTS, metadata={"format": "pt"})
-            change_config(into, r=2 * self.rank, lora_alpha=2 * self.alpha, init_lora_weights=True)
+            change_config(into, r=2 * self.width, lora_alpha=2 * self.alpha, init_lora_weights=True)
 
     def _load_updates(self, model: nn.Module, kept: Mapping[str, Any]) -> None:
         if self.variant != "pissa":

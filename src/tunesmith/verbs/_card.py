@@ -12,10 +12,11 @@ def card(recipe: Recipe, about: Mapping[str, Any]) -> str:
     """What the model is, from what it was made and how it went, as a README."""
     held = about["held_out_loss"]
     train = ", ".join(recipe.data.names)
+    method = about.get("method", type(recipe.method).kind)  # a run of an older version says none
     lines = [
         "# A tuned model",
         "",
-        f"{recipe.base}, tuned on {train} with {type(recipe.method).kind} ({type(recipe.objective).kind}).",
+        f"{recipe.base}, tuned on {train} with {method} ({type(recipe.objective).kind}).",
         "",
         "| | |",
         "|---|---|",

@@ -13,18 +13,21 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith import files, say
+from tunesmith import files, rooms, say
 from tunesmith.errors import Fault, TunesmithError
+from tunesmith.exports._contract import Dependent
 from tunesmith.machine import Chosen, Machine
 from tunesmith.recipe import Recipe
 from tunesmith.text import virtual, vocabulary
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
+from tunesmith.verbs import _auto
 from tunesmith.verbs.export import wanted
 from tunesmith.weights.facts import BaseFacts
 
 if TYPE_CHECKING:
     from tunesmith.learn.settings import Settings
+    from tunesmith.objectives._prepare import Prepared
 
 MOST_HELD_OUT = 256  # rows: the loss of more costs time and tells little
 MOST_FAULTS = 50
@@ -43,11 +46,12 @@ class Ready:
     settings: Settings | None = None
     rows: list[Tokens] = field(default_factory=list)
     held_out: list[Tokens] = field(default_factory=list)
+    chosen_method: Any = None
 
     @property
     def method(self) -> Any:
-        """The method of the recipe; its contract is `methods/_contract.py`."""
-        return self.recipe.method
+        """The method, chosen where the recipe leaves it open; its contract is `methods/_contract.py`."""
+        return self.chosen_method or _auto.stand_in(self.recipe.method)
 
     @property
     def lengths(self) -> list[tuple[int, int]]:
@@ -68,6 +72,8 @@ def make_ready(recipe: Recipe, folder: Path) -> Ready:
     _exports(ready, ready.facts)
     if text is not None:
         _rows(ready, text, ready.facts, examples)
+    if ready.rows and not ready.refusals and _auto.is_open(recipe.method):
+        _choose_method(ready, ready.facts, folder)
     if ready.rows and not ready.refusals:
         _settings(ready, ready.facts)
     return ready
@@ -206,6 +212,8 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
     made = [prepare(part, ready.recipe.objective, text, room) for part in examples]  # type: ignore[arg-type]
     _add_faults(ready, list(dict.fromkeys(fault for one in made for fault in one.faults)))
     _not_seen(words, [row for one in made for row in one.tokens])
+    if ready.recipe.run.max_length == "auto":
+        ready.values[ready.values.index(most)] = _longest_row(most, made, facts, len(lead), in_pieces=in_pieces)
     ready.rows, held_out = ([row.after(lead) for row in one.tokens if n_learnt(row)] for one in made)
     if len(held_out) > MOST_HELD_OUT:
         why = f"of {len(held_out)}, drawn by the seed: enough to see the loss turn"
@@ -217,6 +225,21 @@ def _rows(ready: Ready, text: Text, facts: BaseFacts, examples: tuple[Sequence[E
         ready.refusals.append(
             Fault("plan/no-loss", what, fix="give rows with answers: tunesmith inspect shows what is learnt")
         )
+
+
+def _longest_row(most: Chosen, made: Sequence[Prepared], facts: BaseFacts, n_lead: int, *, in_pieces: bool) -> Chosen:
+    """As many tokens as the longest row has, and the share of the rows that are longer than what there is room for."""
+    examples = [pieces for one in made for _, pieces in one.rows]
+    if in_pieces:
+        cut = sum(len(pieces) > 1 for pieces in examples) / max(1, len(examples))
+        return Chosen(most.name, most.value, f"{most.why}; {cut:.0%} of the texts are longer and are cut")
+    too_long = len({fault for one in made for fault in one.faults if fault.code == "data/too-long"})
+    if too_long or not examples:
+        share = too_long / max(1, too_long + len(examples))
+        return Chosen(most.name, most.value, f"{most.why}; {share:.0%} of the rows are longer")
+    longest = n_lead + max(len(piece.ids) for pieces in examples for piece in pieces)
+    why = f"the longest of {len(examples):,} rows; none is over the model's {facts.context:,}"
+    return Chosen(most.name, longest, why)
 
 
 def _knowing(words: Mapping[str, int], lead: Sequence[int], facts: BaseFacts, day: date) -> Text:
@@ -251,7 +274,9 @@ def _not_seen(words: Mapping[str, int], rows: Sequence[Tokens]) -> None:
 def _exports(ready: Ready, facts: BaseFacts) -> None:
     """What the exports and those that they need refuse, and what the method cannot deliver to them."""
     delivers = ready.method.delivers(facts)
-    for export in wanted(ready.recipe.export):
+    exporters = wanted(ready.recipe.export)
+    by_kind = {export.kind: export for export in exporters}
+    for export in exporters:
         kind = type(export).kind
         delivery = delivers.get(kind)
         if delivery is not None and delivery.kind == "refused":
@@ -259,6 +284,31 @@ def _exports(ready: Ready, facts: BaseFacts) -> None:
             other = f"set method: {delivery.instead}" if delivery.instead else "choose another method"
             ready.refusals.append(Fault("plan/no-way-there", what, fix=f"{other}, or leave {kind} out of export"))
         ready.refusals += export.refuse(facts, ready.machine)
+        if isinstance(export, Dependent):
+            ready.refusals += export.refuse_beside(by_kind)
+
+
+def _choose_method(ready: Ready, facts: BaseFacts, folder: Path) -> None:
+    """The method and its size, now that the rows are known; of a run that goes on, those that it began with."""
+    began = _began_with(folder)
+    if began is not None:
+        ready.chosen_method = began
+        ready.values.append(Chosen("method", began.kind, "as the run in this folder began"))
+        return
+    ready.chosen_method, told = _auto.choose(ready, facts)
+    ready.values += told
+    ready.refusals += ready.method.refuse(facts, ready.machine)
+
+
+def _began_with(folder: Path) -> Any:
+    """The method of an unfinished run in a folder; None where there is none."""
+    if not (folder / "checkpoints").is_dir():
+        return None
+    try:
+        options = dict(json.loads((folder / "plan.json").read_text(encoding="utf-8"))["method"])
+        return rooms.find("methods", options.pop("kind")).model_validate(options)
+    except (OSError, ValueError, KeyError, TypeError, TunesmithError):
+        return None
 
 
 def _settings(ready: Ready, facts: BaseFacts) -> None:

@@ -14,14 +14,12 @@ from tunesmith.errors import ArtifactError, Fault, LearnError, PlanError
 from tunesmith.recipe import Recipe
 from tunesmith.text import virtual, vocabulary
 from tunesmith.text.template import Text
+from tunesmith.verbs._begin import put_on
 from tunesmith.verbs._card import card
 from tunesmith.verbs._ready import data_hash, home_of
 from tunesmith.verbs.plan import Plan, plan
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from tunesmith.learn.loop import Learnt
     from tunesmith.learn.settings import Settings
     from tunesmith.weights.facts import BaseFacts
@@ -59,7 +57,7 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
     folder = into or home_of(recipe)
     planned = None
     if fresh or not Run(folder).begun:
-        planned = plan(recipe, into=folder).or_raise()  # before anything is made or moved
+        planned = plan(recipe, into=folder, probe="kept").or_raise()  # before anything is made or moved
         if fresh:
             _set_aside(folder)
         elif _is_foreign(folder):
@@ -74,7 +72,7 @@ def tune(recipe: Recipe, *, into: Path | None = None, resume: bool = False, fres
             say.note(f"kept: {folder} is this very run, done before")
             return Run(folder)
         if not _is_settled(work):
-            _learn_and_settle(work, planned or plan(recipe, into=folder).or_raise())
+            _learn_and_settle(work, planned or plan(recipe, into=folder, probe="kept").or_raise())
         _finish(work)
     return Run(folder)
 
@@ -169,6 +167,8 @@ def _learn_and_settle(work: _Work, planned: Plan) -> None:
     files.write_json(work.folder / "plan.json", {**planned.as_json(), "settings": settings.__dict__})
     for value in planned.values:
         say.note(f"{value.name}: {value.value}  ({value.why})")
+    for gap in planned.gaps:
+        say.note(f"{gap.what}; {gap.get}")
     learnt = _learn(work, planned, settings)
     gc.collect()
     _settle(work, planned, settings, learnt)
@@ -201,18 +201,14 @@ def begun(method: Any, base: Path, facts: BaseFacts, settings: Settings) -> Any:
     with say.progress("load the base", 1, "model") as bar:
         loaded: Any = load(base, settings.torch_dtype if method.keeps_base else torch.float32)
         bar.advance(1)
-    torch.manual_seed(settings.seed)
-    model = method.wrap(loaded, facts)
-    if not method.keeps_base:
-        _cast_kept(model, settings.torch_dtype)
-    return model
+    return put_on(method, loaded, facts, settings)
 
 
 def _learn(work: _Work, planned: Plan, settings: Settings) -> Learnt:
     from tunesmith.learn.loop import learn
     from tunesmith.weights.save import copy_words
 
-    method: Any = work.recipe.method
+    method: Any = planned.ready.method
     assert planned.ready.facts is not None
     model = begun(method, work.base, planned.ready.facts, settings)
     _name_base(model, work.recipe.base)
@@ -246,13 +242,6 @@ def _name_base(model: Any, base: str) -> None:
         config.base_model_name_or_path, config.revision = name, revision
 
 
-def _cast_kept(model: nn.Module, dtype: torch.dtype) -> None:
-    """What stays as it is stands in the type of the products: no cast at each step, and half the memory."""
-    for weight in model.parameters():
-        if not weight.requires_grad:
-            weight.data = weight.data.to(dtype)
-
-
 def _named(base: str) -> tuple[str, str | None]:
     """Name and revision as PEFT writes them: a Hub model's apart, anything else as it is."""
     from tunesmith.sources import hub
@@ -271,7 +260,7 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
 
     found = resume.latest(work.folder)
     assert found is not None  # the loop's last step leaves one
-    method: Any = work.recipe.method
+    method: Any = planned.ready.method
     facts = planned.ready.facts
     lead, words = method.lead(facts), method.words(facts)
     asked = agree.probes(planned.ready.held_out or planned.ready.rows, len(lead))
@@ -307,6 +296,7 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
         "dtype": settings.dtype,
         "save_dtype": settings.save_dtype,
         "trainable": method.trainable(facts),
+        "method": type(method).kind,
     }
     files.write_json(work.folder / SETTLED, {"model": Model.of(work.folder / "model").identity, "about": about})
 
