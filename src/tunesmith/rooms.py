@@ -72,6 +72,18 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
         "same_answer": "tunesmith.checks.same_answer:SameAnswer",
         "stops": "tunesmith.checks.stops:Stops",
     },
+    "metrics": {  # the first that fits the data is the one to decide by
+        "json_match": "tunesmith.metrics.json_match:JsonMatch",
+        "json_fields": "tunesmith.metrics.json_fields:JsonFields",
+        "label": "tunesmith.metrics.label:Label",
+        "number": "tunesmith.metrics.number:Number",
+        "exact_match": "tunesmith.metrics.exact_match:ExactMatch",
+        "normalised_match": "tunesmith.metrics.normalised_match:NormalisedMatch",
+        "chrf": "tunesmith.metrics.chrf:Chrf",
+        "rouge": "tunesmith.metrics.rouge:Rouge",
+        "perplexity": "tunesmith.metrics.perplexity:Perplexity",
+        "judge": "tunesmith.metrics.judge:Judge",
+    },
 }
 
 

@@ -15,7 +15,7 @@ VERBS = {
     "check": "Whether every runtime gives the answers the model gives in torch.",
     "chat": "Talk to a model, in any runtime.",
     "serve": "The chat page of a web export, on this machine alone.",
-    "list": "The members of every room: methods, formats, risks, exports, runtimes, checks.",
+    "list": "The members of every room: methods, formats, risks, exports, runtimes, checks, metrics.",
     "show": "One member with its options.",
     "doctor": "What this machine has and lacks.",
 }

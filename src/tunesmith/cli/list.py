@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def list(room: str | None = None, /) -> Out:
-    """The members of every room: methods, formats, risks, exports, runtimes, checks.
+    """The members of every room: methods, formats, risks, exports, runtimes, checks, metrics.
 
     Args:
-        room: One room only: sources, formats, risks, objectives, methods, exports, runtimes or checks.
+        room: One room only: sources, formats, risks, objectives, methods, exports, runtimes, checks or metrics.
 
     Example:
         $ tunesmith list exports

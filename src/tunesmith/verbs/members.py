@@ -21,6 +21,7 @@ QUESTIONS: Mapping[str, str] = {
     "exports": "What files does a runtime want?",
     "runtimes": "How do I ask those files a question?",
     "checks": "Is it true that every runtime answers the same?",
+    "metrics": "How good is an answer?",
 }
 
 
