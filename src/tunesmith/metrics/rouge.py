@@ -36,7 +36,7 @@ class Rouge(RowByRow):
 
     def score(self, row: Row) -> float:
         """F1 of the longest common subsequence; two answers without words are the same."""
-        if not WORD.search(row.wanted) and not WORD.search(row.said):
+        if not _words(row.wanted) and not _words(row.said):
             return float(row.wanted.strip() == row.said.strip())
         return float(self._scorer().score(row.wanted, row.said)["rougeL"].fmeasure)
 
@@ -62,4 +62,8 @@ def _scorer() -> Any:
 
 class _Words:
     def tokenize(self, text: str) -> list[str]:
-        return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        return _words(text)
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())

@@ -80,7 +80,7 @@ def _packages() -> Iterator[Item]:
         extra = next(
             (
                 name
-                for name in ("gguf", "ollama", "qlora", "web")
+                for name in ("gguf", "ollama", "prove", "qlora", "web")
                 if one.marker and f'"{name}"' in str(one.marker).replace("'", '"')
             ),
             "",
