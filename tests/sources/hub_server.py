@@ -1,4 +1,4 @@
-"""A hub of the tests' own: a folder of models, served as the Hub serves them, on 127.0.0.1."""
+"""A hub of the tests' own: a folder of models or data sets, served as the Hub serves them, on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Hub:
 
 @contextmanager
 def serving(top: Path) -> Iterator[Hub]:
-    """A hub over a folder that holds `org/name/` folders."""
+    """A hub over a folder that holds `org/name/` folders, of models or of data sets."""
     hub = Hub(top)
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,6 +44,7 @@ def serving(top: Path) -> Iterator[Hub]:
             if parts[0] == "api":
                 self._about("/".join(parts[2:4]), parts[4:])
             else:
+                parts = parts[1:] if parts[0] == "datasets" else parts
                 self._file("/".join(parts[:2]), "/".join(parts[4:]))
 
         def _about(self, name: str, rest: list[str]) -> None:

@@ -33,6 +33,7 @@ class Named(NamedTuple):
     revision: str | None
     config: str
     split: str
+    is_out_of_reach: bool = False
 
 
 def is_named(word: str) -> bool:
@@ -63,7 +64,8 @@ def fetch(word: str) -> list[Path] | Fault:
 def _fetch(named: Named) -> list[Path]:
     listed = _listed(named)
     if listed is None:  # the Hub is out of reach: what was fetched once may do
-        folder = _snapshot(named, ())
+        named = named._replace(is_out_of_reach=True)
+        folder = _snapshot(named, (README,))
         listed = [one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()]
     about = _about(named, listed)
     chosen = _chosen(named, sorted(one for one in listed if is_table(one)), about)
@@ -171,15 +173,16 @@ def _listed(named: Named) -> list[str] | None:
         return None
     api = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     try:
-        return api.list_repo_files(named.name, revision=named.revision, repo_type="dataset")
+        about = api.dataset_info(named.name, revision=named.revision)  # asked once, where a list of files is retried
     except (errors.HfHubHTTPError, errors.HFValidationError):
         raise
     except (errors.HTTPError, OSError):  # type: ignore[attr-defined]
         return None
+    return [one.rfilename for one in about.siblings or ()]
 
 
 def _snapshot(named: Named, patterns: Sequence[str]) -> Path:
-    """The folder of these files; with none named, of what has been fetched before."""
+    """The folder of these files; with the Hub out of reach, as they were fetched before."""
     import huggingface_hub
 
     with say.progress(f"fetch {named.name}", None, "files") as bar:
@@ -188,8 +191,8 @@ def _snapshot(named: Named, patterns: Sequence[str]) -> Path:
             revision=named.revision,
             repo_type="dataset",
             endpoint=os.environ.get("HF_ENDPOINT") or None,
-            allow_patterns=[glob.escape(one) for one in patterns] or None,
-            local_files_only=not patterns,
+            allow_patterns=[glob.escape(one) for one in patterns],
+            local_files_only=named.is_out_of_reach,
             tqdm_class=_quiet(),
         )
         bar.advance(len(patterns))
