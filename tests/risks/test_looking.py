@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tiny.looked import chat, looked
 from tunesmith import rooms
@@ -87,6 +89,18 @@ def test_a_sample_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [chat(f"{word} {n} is it", "yes") for n in range(100) for word in ("What", "what")]
     (found,) = looked("near_duplicates", rows)
     assert found.what.startswith("in a sample of 50 rows, ")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=6))
+def test_any_text_can_be_looked_at_and_what_is_said_fits_a_line(texts: list[tuple[str, str, str]]) -> None:
+    looking = Looking()
+    for ask, answer, system in texts:
+        looking.see(chat(ask, answer, system))
+        looking.see(Example(text=answer), test=True)
+    for found in looking.found():
+        assert "\n" not in found.what
+        assert found.n_rows >= len(found.places) > 0
 
 
 def test_what_is_told_does_not_depend_on_how_python_hashes_texts() -> None:
