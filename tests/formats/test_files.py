@@ -35,7 +35,9 @@ def as_cells(some: list[dict[str, Any]], delimiter: str = ",", end: str = "\r\n"
     table = csv.writer(out, delimiter=delimiter, lineterminator=end)
     table.writerow(some[0])
     for one in some:
-        table.writerow([value if isinstance(value, str) else json.dumps(value) for value in one.values()])
+        table.writerow(
+            [value if isinstance(value, str) else json.dumps(value) for value in (one[key] for key in some[0])]
+        )
     return out.getvalue().encode()
 
 
