@@ -72,7 +72,7 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".ndjson": lambda some: b"\xef\xbb\xbf" + as_lines(some).replace(b"\n", b"\r\n"),
     ".json": as_list,
     ".csv": as_cells,
-    ".tsv": lambda some: as_cells(some, "\t", "\n"),
+    ".tsv": lambda some: as_cells(some, "\t"),  # where lines end with \n, csv writes a \r in a cell without quotes
     ".parquet": as_parquet,
     ".arrow": as_arrow,
 }
