@@ -35,7 +35,9 @@ def as_cells(some: list[dict[str, Any]], delimiter: str = ",", end: str = "\r\n"
     table = csv.writer(out, delimiter=delimiter, lineterminator=end)
     table.writerow(some[0])
     for one in some:
-        table.writerow([value if isinstance(value, str) else json.dumps(value) for value in one.values()])
+        table.writerow(
+            [value if isinstance(value, str) else json.dumps(value) for value in (one[key] for key in some[0])]
+        )
     return out.getvalue().encode()
 
 
@@ -70,7 +72,7 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".ndjson": lambda some: b"\xef\xbb\xbf" + as_lines(some).replace(b"\n", b"\r\n"),
     ".json": as_list,
     ".csv": as_cells,
-    ".tsv": lambda some: as_cells(some, "\t", "\n"),
+    ".tsv": lambda some: as_cells(some, "\t"),  # where lines end with \n, csv writes a \r in a cell without quotes
     ".parquet": as_parquet,
     ".arrow": as_arrow,
 }

@@ -118,7 +118,7 @@ def test_what_any_writer_wrote_comes_back(some: list[dict[str, str]]) -> None:
                 path.write_bytes(write(some))
                 examples = read(str(path)).or_raise().examples
                 assert [[turn["content"] for turn in one.messages] for one in examples] == [
-                    list(one.values()) for one in some
+                    [one["prompt"], one["completion"]] for one in some
                 ], kind
     finally:
         say.hear(before)

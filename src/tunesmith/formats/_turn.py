@@ -90,10 +90,11 @@ def read_turn(value: Any, place: Place, *, needs_call: bool = True) -> dict[str,
     turn["content"] = _content(value, role, bool(calls), place)
     if calls:
         turn["tool_calls"] = calls
-    for key in THOUGHTS:
-        _text_key(value, key, turn, place, "reasoning_content")
-    for key in ("name", "tool_call_id"):
-        _text_key(value, key, turn, place)
+    if len(value) > 2:  # most turns have role and content alone
+        for key in THOUGHTS:
+            _text_key(value, key, turn, place, "reasoning_content")
+        for key in ("name", "tool_call_id"):
+            _text_key(value, key, turn, place)
     if needs_call and role == "tool" and value.get("tool_call_id") is None:
         fix = "add the id of the call that it answers"
         place.faults.append(
