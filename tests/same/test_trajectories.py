@@ -162,7 +162,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(base: Path, tmp_path: 
 def test_ctrl_c_in_the_last_step_is_heard(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.learn import loop
 
-    real = loop._step
+    real = loop.take_step
 
     def stopped(course: Any, step: Any) -> dict[str, Any]:
         told = real(course, step)
@@ -170,7 +170,7 @@ def test_ctrl_c_in_the_last_step_is_heard(base: Path, tmp_path: Path, monkeypatc
             signal.raise_signal(signal.SIGINT)
         return told
 
-    monkeypatch.setattr(loop, "_step", stopped)
+    monkeypatch.setattr(loop, "take_step", stopped)
     with pytest.raises(LearnError, match=r"learn/interrupted.*step 8 of 8"):
         run(base, tmp_path)
     found = resume.latest(tmp_path)
