@@ -16,6 +16,7 @@ from tunesmith import files, say
 from tunesmith.runtimes._contract import Answer, Opened, Scorer, Together
 from tunesmith.text.example import Ask
 
+N_WARM = 3
 N_ALONE = 12  # rows that are asked one by one, for their milliseconds, where the others are asked together
 
 
@@ -64,14 +65,21 @@ class Asker:
             RuntimeFault: it failed.
         """
         keys = [files.sha256_of(["answer", ask, max_tokens]) for ask in asks]
-        found = [self._remembered(key) for key in keys]
-        missing = {key: place for place, key in enumerate(keys) if found[place] is None}
+        missing: dict[str, int] = {}  # where each stands first
+        for place, key in enumerate(keys):
+            if self._kept.get(key) is None:
+                missing.setdefault(key, place)
         if missing:
             with say.progress(label, len(missing), "answers") as bar:
                 for place, said in self._ask(asks, sorted(missing.values()), max_tokens, n_alone):
                     self._kept.add(keys[place], {**asdict(said.answer), "alone": said.alone})
                     bar.advance(1)
-        return [one for key in keys if (one := self._remembered(key)) is not None]
+        # A question that comes again was asked once, and its time counts once.
+        again = [key in keys[:place] for place, key in enumerate(keys)]
+        told = zip(keys, again, strict=True)
+        return [
+            Said(one.answer, one.alone and not is_again) for key, is_again in told if (one := self._remembered(key))
+        ]
 
     def likelihoods(self, texts: Sequence[tuple[Sequence[int], int]], label: str) -> list[list[float]]:
         """Log-probabilities of the ids behind the given ones, for each (ids, how many are given).
@@ -103,8 +111,8 @@ class Asker:
         opened = self._open()
         together = opened if isinstance(opened, Together) else None
         alone = [place for place in places if together is None or place < n_alone]
-        if alone:
-            opened.answer(asks[alone[0]], 1)  # the first request of a model takes longer than the others
+        for place in alone[:N_WARM]:
+            opened.answer(asks[place], max_tokens)  # the first requests take longer than those after them
         for place in alone:
             yield place, Said(opened.answer(asks[place], max_tokens), True)
         rest = places[len(alone) :]

@@ -16,6 +16,8 @@ Verdict = Literal["ship", "do not ship", "cannot tell"]
 Says = Literal["yes", "no", "cannot tell"]
 AS_GOOD = {"share": 0.02, "points": 2.0, "grade": 0.1, "nats": 0.02}
 """So little worse, by the low end of the interval, is as good: then fewer tokens or less time decide."""
+LEAST_TIME = 0.05
+"""Share of the time by which the near end of the interval must lie apart: a machine's own speed drifts as much."""
 HARMS = {"empty": "empty answers", "loop": "answers that go in circles", "not_stopped": "answers that do not stop"}
 
 
@@ -122,6 +124,9 @@ def _time_line(tuned: Arm, against: Arm, tuning_s: float) -> tuple[Line, int | N
     ours, theirs = ([pair[at].answer.seconds * 1000 for pair in both] for at in (0, 1))
     found = _statistics.difference(ours, theirs)
     says = _says(found, higher_is_better=False)
+    nearest = min(abs(found.low), abs(found.high))
+    if nearest < LEAST_TIME * sum(theirs) / len(theirs):
+        says = "cannot tell"
     saved_s = -found.value / 1000
     payback = math.ceil(tuning_s / saved_s) if says == "yes" and tuning_s else None
     told = (

@@ -65,5 +65,5 @@ class Similar:
 def _pieces(text: str) -> list[str]:
     words = re.findall(r"\w+", text[:LONGEST].lower())
     return words + [
-        f"#{word[at : at + PIECE]}" for word in words if len(word) > PIECE for at in range(len(word) - PIECE + 1)
+        f"#{word[at : at + PIECE]}" for word in words if len(word) >= PIECE for at in range(len(word) - PIECE + 1)
     ]

@@ -222,8 +222,7 @@ class _Proving:
             found = prompted(
                 self.questions, self.drawn.train, self.system, self.room, self.metric, asker, self.recipe.run.seed
             )
-            what = "its own system prompt" if any(one.system for one in self.questions) else "no system prompt"
-            sent = f"{'the given system prompt' if self.system else what}, and {found.n_examples} training rows like it"
+            sent = self._with_prompt(found.n_examples)
             with_prompt = self._arm("base + prompt", asker, self.base_text, found.asks, sent)
             return base, with_prompt, found, nats(asker, self.base_text, self.n_context)
 
@@ -237,6 +236,11 @@ class _Proving:
         with_it = {0: "without a system prompt", len(self.questions): "with its own system prompt"}
         return f"the row as it stands in the data, {with_it.get(n, f'{n} of them with a system prompt')}"
 
+    def _with_prompt(self, n_examples: int) -> str:
+        own = "its own system prompt" if any(one.system for one in self.questions) else "no system prompt"
+        shown = f"{n_examples} training rows like it" if n_examples else "no examples, which did not make it better"
+        return f"the row with {'the given system prompt' if self.system else own} and {shown}"
+
     def _arm(self, name: str, asker: Asker, text: Text, asks: Sequence[Any], sent: str) -> Arm:
         said = asker.answers(asks, self.max_tokens, f"ask {name}")
         texts = [_with_answer(text, ask, one.wanted) for ask, one in zip(asks, self.questions, strict=True)]
@@ -249,7 +253,9 @@ class _Proving:
         jobs = [job for job in jobs_of(self.subject) if job.runtime.kind in wanted]
         for name in wanted:
             if not any(job.runtime.kind == name for job in jobs):
-                skipped[name] = f"no export for it is here; to make it: tunesmith export {self.subject.typed} --to ..."
+                kinds = [kind for kind in rooms.names("exports") if name in rooms.find("exports", kind).runtimes]
+                get = f"tunesmith export {self.subject.typed} --to {','.join(kinds)}"
+                skipped[name] = f"there is no export for it; to make one: {get}"
         for job in jobs:
             name = f"tuned {job.export.kind} {job.variant.name}"
             try:
