@@ -154,7 +154,9 @@ def test_a_second_proof_asks_nothing_and_says_the_same(
     first = prove(run).as_json()
     assert sum(asked) > 8
     asked.clear()
-    assert prove(run).as_json() == first
+    again = prove(run)
+    assert again.as_json() == first
+    assert again.kept
     assert asked == []
     kept = sorted((run.folder / "proof" / "answers").iterdir())
     kept[0].write_text(kept[0].read_text()[:-20])  # as a kill leaves it
@@ -267,3 +269,21 @@ def test_raw_text_has_no_answers(models: Mapping[str, Path], tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         prove(run)
     assert caught.value.faults[0].code == "prove/raw-text"
+
+
+def test_a_recipe_ends_with_a_proof_where_it_asks_for_one(
+    models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiny.rows import write_chats
+
+    data = {"train": str(write_chats(tmp_path / "rows.jsonl")), "test": 0.25}
+    options = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2}
+    recipe = tmp_path / "proved.yaml"
+    recipe.write_text(json.dumps({"base": str(models["random"]), "data": data, "run": options, "prove": True}))
+    for state in ("done", "kept"):
+        assert main(["run", str(recipe), "--into", str(tmp_path / "run"), "--json"]) == 1, "two rows tell nothing"
+        told = json.loads(capsys.readouterr().out)
+        assert told["stages"][-1]["stage"] == "prove"
+        assert told["stages"][-1]["state"] == state
+        assert told["proof"]["verdict"] == "cannot tell"
+        assert told["proof"]["rows"]["asked"] == 2

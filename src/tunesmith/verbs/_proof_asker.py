@@ -50,6 +50,11 @@ class Asker:
         self._stack = ExitStack()
         self._opened: Opened | None = None
 
+    @property
+    def n_new(self) -> int:
+        """How much was asked that nobody had asked before."""
+        return self._kept.n_added
+
     def __enter__(self) -> Self:
         return self
 
@@ -134,6 +139,7 @@ class _Kept:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[str] | None = None
+        self.n_added = 0
         self._lines: dict[str, Mapping[str, Any]] = {}
         for line in _lines(path):
             try:
@@ -151,6 +157,7 @@ class _Kept:
             self._file = self._path.open("a", encoding="utf-8")
             self._file.write("\n")  # ends a line that was cut short
         self._lines[key] = told
+        self.n_added += 1
         self._file.write(json.dumps({"key": key, "told": told}, ensure_ascii=False) + "\n")
         self._file.flush()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ class Proof:
     max_tokens: int
     html: Path
     run: Run = field(repr=False)
+    kept: bool = False
+    """Whether nothing had to be asked."""
 
     @property
     def ok(self) -> bool:
@@ -152,6 +155,7 @@ class _Proving:
         from tunesmith.sources._find import source_of
 
         self.subject, self.run, self.system = subject, run, system
+        self.n_new = 0  # answers that nobody had asked for before
         self.recipe: Recipe = run.recipe
         self.folder = subject.folder / FOLDER
         base = source_of(self.recipe.base).bring(self.recipe.base)
@@ -212,12 +216,13 @@ class _Proving:
             max_tokens=self.max_tokens,
             html=self.folder / PAGE,
             run=self.run,
+            kept=not self.n_new,
         )
         _write(proof, self.folder)
         return proof
 
     def _untuned(self) -> tuple[Arm, Arm, Prompted, list[list[float]]]:
-        with Asker(self.base, self.folder / "answers") as asker:
+        with self._asker(self.base) as asker:
             base = self._arm("base", asker, self.base_text, [one.ask for one in self.questions], self._as_it_is())
             found = prompted(
                 self.questions, self.drawn.train, self.system, self.room, self.metric, asker, self.recipe.run.seed
@@ -227,9 +232,15 @@ class _Proving:
             return base, with_prompt, found, nats(asker, self.base_text, self.n_context)
 
     def _tuned(self) -> tuple[Arm, list[list[float]]]:
-        with Asker(self.tuned, self.folder / "answers") as asker:
+        with self._asker(self.tuned) as asker:
             tuned = self._arm("tuned", asker, self.text, [one.ask for one in self.questions], self._as_it_is())
             return tuned, nats(asker, self.text, self.n_context)
+
+    @contextmanager
+    def _asker(self, speaker: Speaker) -> Iterator[Asker]:
+        with Asker(speaker, self.folder / "answers") as asker:
+            yield asker
+            self.n_new += asker.n_new
 
     def _as_it_is(self) -> str:
         n = sum(bool(one.system) for one in self.questions)
@@ -268,7 +279,7 @@ class _Proving:
                 yield arm(name, self._speaker_of(name, job), self._as_it_is(), self.questions, said, self.metrics)
 
     def _ask_there(self, name: str, job: Job) -> list[Said]:
-        with Asker(self._speaker_of(name, job), self.folder / "answers") as asker:
+        with self._asker(self._speaker_of(name, job)) as asker:
             asks = [one.ask for one in self.questions]
             return asker.answers(asks, self.max_tokens, f"ask {name} in {job.runtime.kind}")
 
