@@ -9,7 +9,7 @@ import torch
 
 from tiny.learnt import ANSWERS
 from tunesmith.runtimes._contract import Scorer, Together
-from tunesmith.runtimes.torch import _batches, open_folder
+from tunesmith.runtimes.torch import _batches, _bytes_a_token, open_folder
 from tunesmith.text.example import Ask
 
 ASKS: list[Ask] = [[{"role": "user", "content": question}] for question in (*ANSWERS, "a red fox " * 9, "?")]
@@ -52,7 +52,10 @@ def test_the_likelihood_of_an_answer_is_that_of_its_tokens_one_after_the_other(l
     assert sum(told) > -1, "it knows this answer by heart"
 
 
-def test_what_is_asked_at_once_has_a_bound() -> None:
-    assert list(_batches([10, 30, 20], 5, 2)) == [[1, 2], [0]]
-    assert [len(one) for one in _batches([16_000] * 3, 400, 32)] == [1, 1, 1]
-    assert list(_batches([], 5, 2)) == []
+def test_what_is_asked_at_once_has_a_bound(learnt_model: Path) -> None:
+    assert list(_batches([15, 35, 25], 2, 1000)) == [[1, 2], [0]]
+    assert [len(one) for one in _batches([400] * 5, 32, 1000)] == [2, 2, 1]
+    assert [len(one) for one in _batches([4000] * 2, 32, 1000)] == [1, 1], "one alone always may"
+    assert list(_batches([], 2, 1000)) == []
+    with open_folder(learnt_model) as opened:
+        assert _bytes_a_token(opened.model) == 2 * 4 * 2 * 2 * 16, "keys and values, float32, 2 layers, 2 heads of 16"

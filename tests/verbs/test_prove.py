@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import needs
 from tiny.learnt import ANSWERS, save_learnt
 from tiny.models import save
 from tunesmith import files
@@ -16,6 +17,8 @@ from tunesmith.artifact import MARK, Manifest, Model, Run, seal
 from tunesmith.cli import main
 from tunesmith.errors import ArtifactError, DataError, RecipeError
 from tunesmith.exports.gguf import Gguf
+from tunesmith.exports.ollama import Ollama
+from tunesmith.exports.web import Web
 from tunesmith.runtimes.torch import TorchOpened
 from tunesmith.verbs._ready import data_hash
 from tunesmith.verbs.export import export
@@ -189,6 +192,22 @@ def test_the_tuned_model_is_asked_in_other_runtimes_and_what_is_missing_is_named
     assert proof.skipped["transformers_js"].endswith("--to web")
 
 
+def test_ollama_and_transformers_js_are_asked_once(
+    models: Mapping[str, Path], tmp_path: Path, ollama_server: needs.OllamaServer
+) -> None:
+    needs.need_node()
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    export(run, to=[Gguf(types=("q8_0",)), Ollama(name="proved", type="q8_0"), Web(dtypes=("q8",))])
+    proof = prove(run, runtimes=["ollama", "transformers_js"])
+    assert not proof.skipped
+    assert [one.speaker.runtime for one in proof.arms[3:]] == ["ollama", "transformers_js"]
+    for one in proof.arms[3:]:
+        assert one.quality[proof.metric.kind].value == 1
+        assert one.milliseconds is not None
+        assert one.prompt_tokens == proof.arms[2].prompt_tokens
+    assert prove(run, runtimes=["ollama", "transformers_js"]).kept
+
+
 def test_programs_get_the_keys_that_are_promised(
     models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +275,10 @@ def test_what_cannot_be_proved_is_said_with_its_reason(models: Mapping[str, Path
     assert code(tools) == "prove/nothing-to-ask"
     with pytest.raises(RecipeError, match="no member"):
         prove(changed, runtimes=["lama_cpp"])
+    with pytest.raises(RecipeError, match="prove/no-rows"):
+        prove(changed, rows=0)
+    with pytest.raises(DataError, match="prove/metric-does-not-apply"):
+        prove(made("words", test=[("Say hello.", "hello, please!")] * 3), metric="number")
 
 
 def test_raw_text_has_no_answers(models: Mapping[str, Path], tmp_path: Path) -> None:

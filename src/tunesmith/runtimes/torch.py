@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MOST_ROWS = 32  # that are asked at once
-MOST_TOKENS = 16_384  # of prompts and answers together, likewise: the memory of keys and values
+MOST_BYTES = 1 << 30  # of keys and values, likewise
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class TorchOpened:
         prompts = [self.text.prompt(ask) for ask in asks]
         # Learnt keys and values stand before the prompt, where a shorter one has its padding.
         most = 1 if additions.of(self.model) else MOST_ROWS
-        for places in _batches([len(prompt.ids) for prompt in prompts], max_tokens, most):
+        n_tokens = MOST_BYTES // _bytes_a_token(self.model)
+        for places in _batches([len(prompt.ids) + max_tokens for prompt in prompts], most, n_tokens):
             clock = _Clock()
             found = self._generate([prompts[place].ids for place in places], max_tokens, clock)
             for place, ids in zip(places, found, strict=True):
@@ -137,11 +138,19 @@ class _Clock:
         self.seconds = time.monotonic() - self._began
 
 
-def _batches(lengths: Sequence[int], max_tokens: int, most: int) -> Iterator[list[int]]:
+def _bytes_a_token(model: PreTrainedModel) -> int:
+    """Of the keys and values that a model in float32 keeps of each token; what its config does not say is the most."""
+    config: Any = model.config.get_text_config()
+    n_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * 4 * config.num_hidden_layers * n_heads * width)
+
+
+def _batches(lengths: Sequence[int], most: int, n_tokens: int) -> Iterator[list[int]]:
     """The places of those that are asked at once: the longest first, so that what does not fit shows at once."""
     left = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     while left:
-        n = max(1, min(most, MOST_TOKENS // (lengths[left[0]] + max_tokens)))
+        n = max(1, min(most, n_tokens // lengths[left[0]]))
         yield left[:n]
         left = left[n:]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from tunesmith import files, rooms, say
 from tunesmith.artifact import Model, Run
-from tunesmith.errors import ArtifactError, CannotTell, DataError, Fault, RuntimeFault, TunesmithError
+from tunesmith.errors import ArtifactError, CannotTell, DataError, Fault, RecipeError, RuntimeFault, TunesmithError
 from tunesmith.metrics._choose import choose
 from tunesmith.metrics._contract import Metric
 from tunesmith.recipe import Recipe
 from tunesmith.runtimes._contract import Keeper
 from tunesmith.text.template import Text
 from tunesmith.verbs._forgotten import forgotten, nats
-from tunesmith.verbs._proof_arms import Arm, arm
+from tunesmith.verbs._proof_arms import Arm, arm, finite
 from tunesmith.verbs._proof_asker import Asker, Said, Speaker
 from tunesmith.verbs._proof_prompt import Prompted, Room, prompted
 from tunesmith.verbs._proof_rows import Drawn, Question, draw
@@ -100,7 +100,7 @@ class Proof:
             "examples": {
                 "chosen": self.examples.n_examples,
                 "rows": self.examples.n_tried,
-                "tried": [{"examples": n, "value": value} for n, value in self.examples.tried.items()],
+                "tried": [{"examples": n, "value": finite(value)} for n, value in self.examples.tried.items()],
             },
             "won": [one.as_json() for one in self.won],
             "lost": [one.as_json() for one in self.lost],
@@ -135,7 +135,8 @@ def prove(
 
     Raises:
         ArtifactError: `prove/no-run`.
-        DataError: there is nothing that can be asked.
+        DataError: there is nothing that can be asked, or the metric applies to no row.
+        RecipeError: `prove/no-rows`, or a name that is not known.
         RuntimeFault: the metric cannot be computed here.
     """
     subject = subject_of(what)
@@ -144,6 +145,10 @@ def prove(
         raise ArtifactError(Fault("prove/no-run", "only a run can be proved", fix=fix, file=str(subject.source)))
     for name in runtimes or ():
         rooms.find("runtimes", name)
+    if rows < 1:
+        raise RecipeError(
+            Fault("prove/no-rows", f"{rows} rows prove nothing", fix="ask one or more, such as --rows 200")
+        )
     with files.locked(subject.folder):
         return _Proving(subject, subject.run, draw(subject.run, rows), metric, system).done(runtimes)
 
@@ -224,6 +229,10 @@ class _Proving:
     def _untuned(self) -> tuple[Arm, Arm, Prompted, list[list[float]]]:
         with self._asker(self.base) as asker:
             base = self._arm("base", asker, self.base_text, [one.ask for one in self.questions], self._as_it_is())
+            if self.metric.kind not in base.quality:
+                what = f"{self.metric.kind} applies to none of the {len(self.questions)} held-out rows"
+                fix = f"leave --metric out, or name one that fits: {', '.join(list(self.metrics)[1:])}"
+                raise DataError(Fault("prove/metric-does-not-apply", what, fix=fix))
             found = prompted(
                 self.questions, self.drawn.train, self.system, self.room, self.metric, asker, self.recipe.run.seed
             )
