@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from tiny.models import tokenizer
+from tunesmith.errors import DataError
 from tunesmith.metrics.exact_match import ExactMatch
 from tunesmith.runtimes._contract import Answer
 from tunesmith.text.template import Text
 from tunesmith.verbs._forgotten import forgotten
 from tunesmith.verbs._proof_arms import Arm, arm
-from tunesmith.verbs._proof_asker import Said, Speaker
-from tunesmith.verbs._proof_prompt import Prompter, Room
+from tunesmith.verbs._proof_asker import Asker, Said, Speaker
+from tunesmith.verbs._proof_prompt import Prompter, Room, prompted
 from tunesmith.verbs._proof_rows import Question
 from tunesmith.verbs._proof_verdict import judge
 from tunesmith.verbs._similar import Similar
@@ -68,6 +70,16 @@ def test_examples_for_which_there_is_no_room_are_left_out_the_least_similar_firs
     left = said(Prompter(shown, None, room).ask(one, 2))
     assert left == (["a stolen card", "yes", "a stolen card!"] if nearest_first[0] == 1 else ["a stolen card!"])
     assert said(Prompter(shown, None, Room(text, n - 1, 8)).ask(one, 2)) == ["a stolen card!"]
+
+
+def test_a_system_prompt_that_the_template_refuses_is_a_fault(text: Text, tmp_path: Path) -> None:
+    strict = tokenizer("{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}hi")
+    room = Room(Text(strict, frozenset()), 100, 8)
+    speaker = Speaker("base", "torch", "", "0", 1, nullcontext)
+    with pytest.raises(DataError, match="no system here") as caught:
+        prompted([question("a")], [], "Be brief.", room, ExactMatch(), Asker(speaker, tmp_path), 1)
+    assert caught.value.faults[0].code == "prove/template-refuses"
+    assert prompted([question("a")], [], None, room, ExactMatch(), Asker(speaker, tmp_path), 1).n_examples == 0
 
 
 def an_arm(name: str, right: Sequence[bool], *, prompt: int = 10, seconds: Sequence[float] | float = 1.0) -> Arm:

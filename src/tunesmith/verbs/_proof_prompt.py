@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith.errors import DataError, Fault
 from tunesmith.metrics._contract import Metric, Row
 from tunesmith.metrics._scoring import scores
 from tunesmith.text.example import Ask, Message
@@ -73,6 +74,7 @@ def prompted(
     """The questions with the best prompt. How many examples is tried on training rows that are not among them."""
     tried, shown = _parted(train, room, seed)
     prompter = Prompter(shown, system, room)
+    _try(prompter, questions[0], room)
     means: dict[int, float] = {}
     sign = 1 if metric.higher_is_better else -1
     for n in HOW_MANY if tried else ():
@@ -85,6 +87,18 @@ def prompted(
         means[n] = mean.value if mean else float("-inf") * sign
     best = max(means, key=lambda n: (sign * means[n], -n), default=0)
     return Prompted(tuple(prompter.ask(one, best) for one in questions), best, means, len(tried))
+
+
+def _try(prompter: Prompter, question: Question, room: Room) -> None:
+    """Refuses what the template of the base does not take, before anything is asked."""
+    try:
+        room.text.prompt(prompter.ask(question, min(HOW_MANY)))
+        room.text.prompt(prompter.ask(question, max(HOW_MANY)))
+    except Exception as error:  # noqa: BLE001  # a template is a program of someone else
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        what = f"the chat template of the base refuses this prompt: {said}"
+        fix = "leave --system out, or put its words before the question in the data"
+        raise DataError(Fault("prove/template-refuses", what, fix=fix, place="the prompted base")) from None
 
 
 def _parted(train: Sequence[Question], room: Room, seed: int) -> tuple[list[Question], list[Question]]:
