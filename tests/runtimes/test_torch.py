@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tiny.learnt import ANSWERS
+from tiny.models import save
 from tunesmith.runtimes._contract import Scorer, Together
 from tunesmith.runtimes.torch import _batches, _bytes_a_token, open_folder
 from tunesmith.text.example import Ask
@@ -28,6 +29,17 @@ def test_asked_together_they_are_answered_as_one_by_one(learnt_model: Path, max_
         assert (other.n_prompt_tokens, other.n_answer_tokens) == (one.n_prompt_tokens, one.n_answer_tokens)
     if max_tokens == 40:
         assert [one.text for one in alone[:4]] == list(ANSWERS.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "mistral"])
+def test_padding_changes_no_answer_in_any_family(family: str, tmp_path: Path) -> None:
+    """Random weights, and prompts on both sides of the window of 64 tokens that some layers look through."""
+    asks: list[Ask] = [[{"role": "user", "content": "the quick brown fox " * n}] for n in (1, 4, 20, 2)]
+    with open_folder(save(tmp_path / family, family, initializer_range=0.15, tie_word_embeddings=False)) as opened:
+        together = dict(opened.answers(asks, 12))
+        alone = [opened.answer(ask, 12) for ask in asks]
+    assert [together[place].text for place in range(4)] == [one.text for one in alone]
+    assert len({one.text for one in alone}) > 1, "they answer differently, so that a mix-up would show"
 
 
 def test_the_first_token_comes_before_the_answer_is_whole(learnt_model: Path) -> None:

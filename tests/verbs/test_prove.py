@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import needs
+from browsing import chromium
 from tiny.learnt import ANSWERS, save_learnt
 from tiny.models import save
 from tunesmith import files
@@ -247,6 +248,24 @@ def test_nothing_of_the_data_or_the_answers_is_markup(models: Mapping[str, Path]
     assert "\u202e" not in html
     assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in html
     assert "Rows won" in html
+
+
+def test_a_browser_shows_the_page_and_asks_for_nothing(models: Mapping[str, Path], tmp_path: Path) -> None:
+    page = prove(a_run(tmp_path, models["random"], models["learnt"])).html
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            tab = browser.new_page(viewport={"width": 700, "height": 800}, color_scheme=scheme)
+            asked: list[str] = []
+            faults: list[str] = []
+            tab.on("request", lambda request, asked=asked: asked.append(request.url))
+            tab.on("console", lambda said, faults=faults: faults.append(said.text))
+            tab.goto(page.as_uri())
+            assert tab.locator("h1").inner_text() == "Was tuning worth it? run"
+            assert tab.locator("svg").count() == 4, "quality, tokens, milliseconds, loss"
+            assert tab.locator("svg circle").count() == 3, "an arm each"
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 700
+            assert asked == [page.as_uri()]
+            assert faults == []
 
 
 def test_what_cannot_be_proved_is_said_with_its_reason(models: Mapping[str, Path], tmp_path: Path) -> None:
