@@ -122,6 +122,11 @@ def test_on_few_rows_it_cannot_be_told(models: Mapping[str, Path], tmp_path: Pat
     assert len(proof.drawn.questions) == 3
     assert proof.judged.verdict == "cannot tell"
     assert not proof.ok
+    one = prove(proof.run, rows=1, metric="chrf")
+    assert "no interval of one row" in one.lines[0].told
+    assert "inf" not in "".join(line.told for line in one.lines)
+    assert "inf" not in (proof.run.folder / "README.md").read_text().replace("in full", "")
+    assert "Infinity" not in (proof.run.folder / "proof" / "report.json").read_text()
 
 
 def test_a_held_out_row_that_is_a_training_row_is_left_out(

@@ -77,17 +77,17 @@ def _arms(proof: "Proof") -> object:
     from rich.table import Table
     from rich.text import Text
 
+    from tunesmith.verbs._proof_arms import number, span
+
     kind, unit = proof.metric.kind, proof.metric.unit
-
-    def number(value: float) -> str:
-        return f"{value:.1%}" if unit == "share" else f"{value:.2f}"
-
     arms = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in ("arm", "runtime", kind.replace("_", " "), "95 % interval", "prompt", "answer", "ms", "first ms"):
         arms.add_column(head, justify="left" if head in ("arm", "runtime") else "right")
     for one in proof.arms:
         found = one.quality.get(kind)
-        good = (number(found.value), f"{number(found.low)} to {number(found.high)}") if found else ("", "")
+        good = ("", "")
+        if found:
+            good = number(found.value, unit), span(found.low, found.high, lambda end: number(end, unit))
         times = ["" if value is None else f"{value:,.0f}" for value in (one.milliseconds, one.first_milliseconds)]
         counts = [f"{value:,.0f}" for value in (one.prompt_tokens, one.answer_tokens)]
         arms.add_row(Text(one.name, "bold"), one.speaker.runtime, *good, *counts, *times)

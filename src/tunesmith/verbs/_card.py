@@ -55,6 +55,8 @@ def with_proof(text: str, proof: Proof) -> str:
 
 
 def _proved(proof: Proof) -> list[str]:
+    from tunesmith.verbs._proof_arms import number, span
+
     kind, unit = proof.metric.kind, proof.metric.unit
     lines = [
         "## Was tuning worth it?",
@@ -67,15 +69,9 @@ def _proved(proof: Proof) -> list[str]:
     for one in proof.arms:
         found = one.quality.get(kind)
         where = one.name if one.speaker.runtime == "torch" else f"{one.name} in {one.speaker.runtime}"
-        good = (
-            " | ".join([_number(found.value, unit), f"{_number(found.low, unit)} to {_number(found.high, unit)}"])
-            if found
-            else " | "
-        )
+        good = " | "
+        if found:
+            good = f"{number(found.value, unit)} | {span(found.low, found.high, lambda end: number(end, unit))}"
         ms = "" if one.milliseconds is None else f"{one.milliseconds:,.0f}"
         lines.append(f"| {where} | {good} | {one.prompt_tokens:,.0f} | {one.answer_tokens:,.0f} | {ms} |")
     return [*lines, "", *(f"- {one.asks} {one.says}: {one.told}" for one in proof.lines)]
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{value:.1%}" if unit == "share" else f"{value:.2f}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.verbs._page import render
+from tunesmith.verbs._proof_arms import number
 
 if TYPE_CHECKING:
     from tunesmith.verbs._proof_arms import Arm
@@ -169,9 +170,7 @@ def _end(end: float, value: float) -> float:
 
 
 def _said(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    return _share(value) if unit == "share" else f"{value:.2f}"
+    return "" if value is None else number(value, unit)
 
 
 def _share(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -100,6 +100,16 @@ def arm(
 def interval(one: _statistics.Interval) -> dict[str, float | None]:
     """For programs; what is infinite is null."""
     return {"value": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
+
+
+def span(low: float, high: float, say: Callable[[float], str]) -> str:
+    """An interval in words."""
+    return f"{say(low)} to {say(high)}" if math.isfinite(low) and math.isfinite(high) else "no interval of one row"
+
+
+def number(value: float, unit: str) -> str:
+    """A score in words: a share as 84.0%, any other with two places."""
+    return f"{value:.1%}" if unit == "share" else f"{value:.2f}"
 
 
 def finite(value: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tunesmith.metrics import _statistics
 from tunesmith.metrics._contract import Metric
 from tunesmith.metrics._statistics import Difference
-from tunesmith.verbs._proof_arms import Arm, finite
+from tunesmith.verbs._proof_arms import Arm, finite, number, span
 
 Verdict = Literal["ship", "do not ship", "cannot tell"]
 Says = Literal["yes", "no", "cannot tell"]
@@ -85,8 +85,9 @@ def _is_cheaper(*says: Says) -> bool:
 
 
 def _sentence(verdict: Verdict, metric: Metric, tuned: Arm, against: Arm, better: Difference) -> str:
-    ours, theirs = (_value(metric, one.quality[metric.kind].value) for one in (tuned, against))
-    figures = f"{ours} against {theirs} ({metric.kind.replace('_', ' ')}, {better.n} rows)"
+    ours, theirs = (number(one.quality[metric.kind].value, metric.unit) for one in (tuned, against))
+    rows = "1 row" if better.n == 1 else f"{better.n:,} rows"
+    figures = f"{ours} against {theirs} ({metric.kind.replace('_', ' ')}, {rows})"
     if verdict == "ship":
         is_better = _says(better, higher_is_better=metric.higher_is_better) == "yes"
         return f"Ship: the tuned model is {'better' if is_better else 'as good, and costs less'}: {figures}."
@@ -160,30 +161,22 @@ def _says(found: Difference, *, higher_is_better: bool) -> Says:
     return words[_statistics.verdict(found, higher_is_better=higher_is_better)]
 
 
-def _value(metric: Metric, value: float) -> str:
-    return f"{value:.1%}" if metric.unit == "share" else f"{value:.2f}"
-
-
 def _with_interval(metric: Metric, one: Arm) -> str:
     found = one.quality[metric.kind]
-    return f"{_value(metric, found.value)} ({_value(metric, found.low)} to {_value(metric, found.high)})"
+    return f"{number(found.value, metric.unit)} ({span(found.low, found.high, lambda end: number(end, metric.unit))})"
 
 
 def _signed(metric: Metric, found: Difference) -> str:
-    points = [100 * one if metric.unit == "share" else one for one in (found.value, found.low, found.high)]
+    times = 100 if metric.unit == "share" else 1
     unit = "points" if metric.unit in ("share", "points") else metric.unit
-    return f"{points[0]:+.1f} {unit} ({points[1]:+.1f} to {points[2]:+.1f})"
+    return f"{times * found.value:+.1f} {unit} ({span(times * found.low, times * found.high, '{:+.1f}'.format)})"
 
 
 def _less(found: Difference, unit: str) -> str:
-    word, value, low, high = (
-        ("fewer", -found.value, -found.high, -found.low)
-        if found.value <= 0
-        else ("more", found.value, found.low, found.high)
-    )
-    if unit == "ms":
-        word = {"fewer": "less", "more": "more"}[word]
-    return f"{value:,.0f} {unit} {word} ({low:,.0f} to {high:,.0f})"
+    is_less = found.value <= 0
+    word = ("less" if unit == "ms" else "fewer") if is_less else "more"
+    low, high = (-found.high, -found.low) if is_less else (found.low, found.high)
+    return f"{abs(found.value):,.0f} {unit} {word} ({span(low, high, '{:,.0f}'.format)})"
 
 
 def _p(value: float) -> str:
