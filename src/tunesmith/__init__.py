@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tunesmith.verbs.members import show as show
     from tunesmith.verbs.new import new as new
     from tunesmith.verbs.plan import plan as plan
+    from tunesmith.verbs.prove import prove as prove
     from tunesmith.verbs.run import run as run
     from tunesmith.verbs.serve import serve as serve
     from tunesmith.verbs.tune import tune as tune
@@ -70,6 +71,7 @@ _HOME = {
     "list_members": "verbs.members",
     "new": "verbs.new",
     "plan": "verbs.plan",
+    "prove": "verbs.prove",
     "run": "verbs.run",
     "serve": "verbs.serve",
     "show": "verbs.members",

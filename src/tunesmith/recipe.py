@@ -221,6 +221,8 @@ class Recipe(Part):
     """How the run goes."""
     export: tuple[Annotated[SerializeAsAny[Part], _member("exports")], ...] = ()
     """The forms the tuned model is written in."""
+    prove: bool = False
+    """Whether `run` ends with a proof that tuning was worth it; needs held-out rows."""
     _name: str = PrivateAttr("")
 
     @property
@@ -238,6 +240,14 @@ class Recipe(Part):
         twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
         if twice:
             raise _conflict(f"export names {', '.join(twice)} twice", "name each once; its options can hold lists")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_proved(self) -> Self:
+        if self.prove and self.data.test is None:
+            raise _conflict("prove asks held-out rows, and there are none", "set data.test, or leave prove out")
+        if self.prove and type(self.objective).kind == "uft":
+            raise _conflict("prove compares answers, and raw text has none", "leave prove out")
         return self
 
     @classmethod
@@ -282,7 +292,14 @@ class Recipe(Part):
         How many rows make a step counts, not how many of them go through the model at once.
         """
         tree = self.as_tree()
-        del tree["export"], tree["base"], tree["data"]["train"], tree["data"]["test"], tree["run"]["checkpoint_minutes"]
+        del (
+            tree["export"],
+            tree["prove"],
+            tree["base"],
+            tree["data"]["train"],
+            tree["data"]["test"],
+            tree["run"]["checkpoint_minutes"],
+        )
         mixture = [[one.weight, one.format] for one in self.data.parts]
         if any(weight != 1 or format != self.data.format for weight, format in mixture):
             tree["data"]["mixture"] = mixture

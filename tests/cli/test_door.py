@@ -37,7 +37,7 @@ def test_the_front_page_names_every_verb(words: list[str], capsys: Capture) -> N
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert len(VERBS) == 13
+    assert len(VERBS) == 14
     for verb, summary in VERBS.items():
         assert f"  {verb:<8} {summary}\n" in out
 

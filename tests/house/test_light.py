@@ -29,7 +29,7 @@ def modules_after(code: str, folder: Path) -> set[str]:
         ("import tunesmith.cli; tunesmith.cli.main(['--version'])", (*HEAVY, "pydantic", "rich", "cyclopts")),
         ("import tunesmith.cli; tunesmith.cli.main(['lst'])", (*HEAVY, "pydantic", "cyclopts")),
         ("import tunesmith.cli; tunesmith.cli.main(['tune', '--help'])", HEAVY),
-        ("from tunesmith import Recipe, Run, Lora, plan, tune, export, check, chat, run, inspect", HEAVY),
+        ("from tunesmith import Recipe, Run, Lora, plan, tune, export, check, prove, chat, run, inspect", HEAVY),
         ("import tunesmith.cli; tunesmith.cli.main(['list', '--json'])", HEAVY),
         ("import tunesmith.cli; tunesmith.cli.main(['show', 'lora', '--json'])", HEAVY),
         ("import tunesmith.cli; tunesmith.cli.main(['new', 'voice', '--json'])", HEAVY),
@@ -64,5 +64,5 @@ def test_every_verb_of_the_command_line_is_one_in_python_too() -> None:
     import tunesmith
     from tunesmith.cli.front import VERBS
 
-    assert len(VERBS) == 13
+    assert len(VERBS) == 14
     assert [verb for verb in VERBS if not callable(getattr(tunesmith, {"list": "list_members"}.get(verb, verb)))] == []

@@ -64,7 +64,7 @@ def test_every_fault_is_named_at_once_with_its_line_in_the_order_of_the_file() -
 def test_an_unknown_key_at_the_top_names_the_known_ones() -> None:
     fault = one(LEAST + "modle: x\n")
     assert (fault.code, fault.line) == ("recipe/unknown-key", 3)
-    assert "known here: base, data, export, method, objective, run" in fault.fix
+    assert "known here: base, data, export, method, objective, prove, run" in fault.fix
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,7 @@ def test_its_own_yaml_gives_the_same_recipe() -> None:
 def test_the_learning_hash_leaves_out_exports_names_whose_content_is_hashed_and_how_a_step_is_cut() -> None:
     plain = Recipe.from_text(LEAST)
     assert plain.learning_hash() == Recipe.from_text(LEAST, changes=["export=[safetensors]"]).learning_hash()
+    assert plain.learning_hash() == Recipe.from_text(LEAST, changes=["data.test=0.1", "prove=true"]).learning_hash()
     for change in ("run.seed=2", "method.rank=7", "run.batch_size=4", "data.format=text", "objective=uft"):
         assert plain.learning_hash() != Recipe.from_text(LEAST, changes=[change]).learning_hash(), change
 
@@ -216,3 +217,10 @@ def test_a_seed_is_one_that_every_generator_takes() -> None:
     for seed in ("99999999999999", "-1"):
         with pytest.raises(RecipeError, match="recipe/bad-value"):
             Recipe.from_text(LEAST, changes=[f"run.seed={seed}"])
+
+
+@pytest.mark.parametrize("changes", [["prove=true"], ["prove=true", "data.test=0.1", "objective=uft"]])
+def test_what_has_no_held_out_answers_cannot_be_proved(changes: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_text(LEAST, changes=changes)
+    assert [fault.code for fault in caught.value.faults] == ["recipe/conflict"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tiny.models import save
@@ -14,15 +15,21 @@ ANSWERS = {
 }
 
 
-def save_learnt(folder: Path, family: str = "llama", n_steps: int = 60, **changes: object) -> Path:
-    """The folder of a model that answers `ANSWERS`; trained here by plain torch in a few seconds."""
+def save_learnt(
+    folder: Path,
+    family: str = "llama",
+    n_steps: int = 60,
+    answers: Mapping[str, str] = ANSWERS,
+    **changes: object,
+) -> Path:
+    """The folder of a model that answers `ANSWERS` or others; trained here by plain torch in a few seconds."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     save(folder, family, **changes)
     model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     rows = []
-    for question, answer in ANSWERS.items():
+    for question, answer in answers.items():
         ask = words.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
         )

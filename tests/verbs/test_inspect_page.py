@@ -11,7 +11,8 @@ import pytest
 from browsing import chromium
 from tiny.models import save
 from tunesmith.verbs._lengths import Bar
-from tunesmith.verbs._page_of_data import HEIGHT, bits, columns
+from tunesmith.verbs._page import bits
+from tunesmith.verbs._page_of_data import HEIGHT, columns
 from tunesmith.verbs.inspect import inspect
 
 EVIL = "<script>alert(1)</script></style><img src=x onerror=alert(2)>\"' &amp; \x07 \u202e"

@@ -13,6 +13,7 @@ VERBS = {
     "tune": "A tuned model from a recipe.",
     "export": "A tuned model in the forms that runtimes want.",
     "check": "Whether every runtime gives the answers the model gives in torch.",
+    "prove": "Whether tuning was worth it: the tuned model against its base, prompted as well as can be.",
     "chat": "Talk to a model, in any runtime.",
     "serve": "The chat page of a web export, on this machine alone.",
     "list": "The members of every room: methods, formats, risks, exports, runtimes, checks, metrics.",
@@ -25,7 +26,7 @@ TALK = {
     "--trace": "With an error, the Python traceback; with work, what the libraries below say.",
 }
 GROUPS = {
-    "The chain": ("demo", "run", "new", "inspect", "plan", "tune", "export", "check", "chat", "serve"),
+    "The chain": ("demo", "run", "new", "inspect", "plan", "tune", "export", "check", "prove", "chat", "serve"),
     "To look round": ("list", "show", "doctor"),
 }
 OPENING = """\

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def run(recipe: Path, /, *, set_: Changes = (), into: Path | None = None, fresh: bool = False) -> Out:
     """A recipe from data to checked exports; finished stages are not done again.
 
-    Plans, tunes, exports, checks. After Ctrl-C or a crash, the same command goes on where it stopped. The exit code is
-    1 when any check says no.
+    Plans, tunes, exports, checks; and proves, where the recipe has prove: true. After Ctrl-C or a crash, the same
+    command goes on where it stopped. The exit code is 1 when any check says no, or the proof does not say to ship.
 
     Args:
         recipe: The recipe's file.
@@ -53,7 +53,7 @@ def paint(ran: "Ran", to: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tunesmith.cli import check, export
+    from tunesmith.cli import check, export, prove
     from tunesmith.cli.words import duration
 
     tree = ran.as_json()
@@ -70,5 +70,8 @@ def paint(ran: "Ran", to: "Console") -> None:
         to.print()
     if ran.checked is not None:
         check.paint(ran.checked.findings, to)
+        to.print()
+    if ran.proof is not None:
+        prove.paint(ran.proof, to)
         to.print()
     to.print(Text.assemble("run  ", (str(ran.run.folder), "bold")), soft_wrap=True)

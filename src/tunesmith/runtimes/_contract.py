@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -31,6 +31,8 @@ class Answer:
     n_prompt_tokens: int
     n_answer_tokens: int
     seconds: float
+    first_s: float | None = None
+    """Seconds until the first token; None where the runtime does not tell."""
 
 
 class Opened(Protocol):
@@ -82,3 +84,22 @@ class Keeper(Protocol):
 
     def present_for(self, export: Export) -> Found:
         """Whether it can be used where this export is asked, and what it `holds` of it."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A loaded model that can be asked much at once."""
+
+    def answers(self, asks: Sequence[Ask], max_tokens: int) -> Iterator[tuple[int, Answer]]:
+        """The place of each ask and its greedy answer, as they come; the same as one by one, ties and rounding aside.
+
+        The seconds are an even share of those of a batch: what a request costs here, and not how long one takes.
+        """
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A loaded model that tells how likely it holds a text."""
+
+    def likelihoods(self, ids: Sequence[int], n_given: int) -> list[float]:
+        """Natural log-probabilities of each of the ids (T,) behind the first `n_given`, after all before it."""

@@ -268,4 +268,5 @@ class OpenedLlamaCpp:
             n_prompt_tokens=len(ids),
             n_answer_tokens=int(reply["tokens_predicted"]),
             seconds=(timings["prompt_ms"] + timings["predicted_ms"]) / 1000,
+            first_s=timings["prompt_ms"] / 1000,
         )

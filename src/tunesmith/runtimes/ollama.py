@@ -154,9 +154,9 @@ class OpenedOllama:
         words = _told(reply, "message", "content") if "message" in reply else _told(reply, "response")
         seconds = (int(reply.get("total_duration", 0)) - int(reply.get("load_duration", 0))) / 1e9
         stopped = reply.get("done_reason") == "stop"
-        return Answer(
-            str(words), stopped, int(reply.get("prompt_eval_count", 0)), int(reply.get("eval_count", 0)), seconds
-        )
+        counts = int(reply.get("prompt_eval_count", 0)), int(reply.get("eval_count", 0))
+        first = reply.get("prompt_eval_duration")
+        return Answer(str(words), stopped, *counts, seconds, None if first is None else int(first) / 1e9)
 
     def _ask_as_user(self, ask: Ask, more: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(ask, str):

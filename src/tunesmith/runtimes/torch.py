@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.runtimes._contract import Answer, Found
@@ -14,6 +14,9 @@ from tunesmith.text.template import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+MOST_ROWS = 32  # that are asked at once
+MOST_BYTES = 1 << 30  # of keys and values, likewise
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,34 @@ class TorchOpened:
     def answer(self, ask: Ask, max_tokens: int) -> Answer:
         """The greedy answer."""
         prompt = self.text.prompt(ask)
-        began = time.monotonic()
-        ids = self.greedy(prompt, max_tokens)
-        seconds = time.monotonic() - began
+        clock = _Clock()
+        ids = self._generate([prompt.ids], max_tokens, clock)[0]
+        return self._answer(prompt, ids, clock.seconds, clock.first_s)
+
+    def answers(self, asks: Sequence[Ask], max_tokens: int) -> Iterator[tuple[int, Answer]]:
+        """The greedy answers, with their places; those of about one length are asked at once."""
+        from tunesmith.weights import additions
+
+        prompts = [self.text.prompt(ask) for ask in asks]
+        # Learnt keys and values stand before the prompt, where a shorter one has its padding.
+        most = 1 if additions.of(self.model) else MOST_ROWS
+        n_tokens = MOST_BYTES // _bytes_a_token(self.model)
+        for places in _batches([len(prompt.ids) + max_tokens for prompt in prompts], most, n_tokens):
+            clock = _Clock()
+            found = self._generate([prompts[place].ids for place in places], max_tokens, clock)
+            for place, ids in zip(places, found, strict=True):
+                yield place, self._answer(prompts[place], ids, clock.seconds / len(places), None)
+
+    def _answer(self, prompt: Prompt, ids: list[int], seconds: float, first_s: float | None) -> Answer:
         stopped = bool(ids) and ids[-1] in self.text.end_ids
-        return Answer(self.text.decode(ids), stopped, len(prompt.ids), len(ids), seconds)
+        return Answer(self.text.decode(ids), stopped, len(prompt.ids), len(ids), seconds, first_s)
 
     def greedy(self, prompt: Prompt, max_tokens: int) -> list[int]:
         """The ids of the greedy answer, its end token included where it ended by itself."""
+        return self._generate([prompt.ids], max_tokens, _Clock())[0]
+
+    def _generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, clock: _Clock) -> list[list[int]]:
+        """The answers to prompts of several lengths; the shorter ones are padded on the left."""
         import torch
         from transformers import GenerationConfig
 
@@ -65,10 +88,71 @@ class TorchOpened:
             pad_token_id=0,
             suppress_tokens=sorted(self.text.never) or None,
         )
-        ids = torch.tensor([prompt.ids])
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts])  # (B, T)
+        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
         with torch.inference_mode():
-            out = self.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=plain)  # type: ignore[operator]
-        return [int(one) for one in out[0, ids.shape[1] :]]
+            clock.start()
+            out = self.model.generate(  # type: ignore[operator]
+                ids, attention_mask=mask, generation_config=plain, stopping_criteria=[clock.tick]
+            )
+            clock.stop()
+        return [self._to_its_end(row) for row in out[:, longest:].tolist()]
+
+    def _to_its_end(self, ids: list[int]) -> list[int]:
+        """Without the padding that stands where others of the batch went on."""
+        ends = (place for place, one in enumerate(ids) if one in self.text.end_ids)
+        return ids[: next(ends, len(ids)) + 1]
+
+    def likelihoods(self, ids: Sequence[int], n_given: int) -> list[float]:
+        """Log-probabilities of the ids behind the first `n_given`, computed in float32; some tokens never come."""
+        import torch
+
+        with torch.inference_mode():
+            n_told = len(ids) - n_given
+            logits = self.model(torch.tensor([list(ids)]), logits_to_keep=n_told + 1).logits[0, :-1].float()  # (T, V)
+            logits[:, sorted(self.text.never)] = -torch.inf
+            wanted = torch.tensor(list(ids[n_given:]))
+            told = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0]
+        return [float(one) for one in told]
+
+
+class _Clock:
+    """How long an answer takes, and its first token."""
+
+    def __init__(self) -> None:
+        self.seconds, self.first_s = 0.0, 0.0
+        self._began = 0.0
+
+    def start(self) -> None:
+        self._began = time.monotonic()
+
+    def tick(self, ids: Any, scores: Any, **_: Any) -> Any:
+        """Asked after each token whether it is enough, as a stopping criterion of transformers; it never is."""
+        import torch
+
+        self.first_s = self.first_s or time.monotonic() - self._began
+        return torch.zeros(ids.shape[0], dtype=torch.bool)
+
+    def stop(self) -> None:
+        self.seconds = time.monotonic() - self._began
+
+
+def _bytes_a_token(model: PreTrainedModel) -> int:
+    """Of the keys and values that a model in float32 keeps of each token; what its config does not say is the most."""
+    config: Any = model.config.get_text_config()
+    n_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * 4 * config.num_hidden_layers * n_heads * width)
+
+
+def _batches(lengths: Sequence[int], most: int, n_tokens: int) -> Iterator[list[int]]:
+    """The places of those that are asked at once: the longest first, so that what does not fit shows at once."""
+    left = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    while left:
+        n = max(1, min(most, n_tokens // lengths[left[0]]))
+        yield left[:n]
+        left = left[n:]
 
 
 class Torch:

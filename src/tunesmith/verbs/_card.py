@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tunesmith.verbs.prove import Proof
+
+BEGIN, END = "<!-- proof -->", "<!-- end of proof -->"
 
 
 def card(recipe: Recipe, about: Mapping[str, Any]) -> str:
@@ -40,3 +45,33 @@ def card(recipe: Recipe, about: Mapping[str, Any]) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def with_proof(text: str, proof: Proof) -> str:
+    """A card with what a proof found, in place of what an earlier one found; the rest is as it was."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return before.rstrip("\n") + "\n\n" + "\n".join([BEGIN, *_proved(proof), END]) + "\n" + after.lstrip("\n")
+
+
+def _proved(proof: Proof) -> list[str]:
+    from tunesmith.verbs._proof_arms import number, span
+
+    kind, unit = proof.metric.kind, proof.metric.unit
+    lines = [
+        "## Was tuning worth it?",
+        "",
+        f"{proof.judged.sentence} On held-out rows that no training row holds; `proof/report.html` has the details.",
+        "",
+        f"| | {kind.replace('_', ' ')} | 95 % interval | prompt tokens | answer tokens | ms a request |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in proof.arms:
+        found = one.quality.get(kind)
+        where = one.name if one.speaker.runtime == "torch" else f"{one.name} in {one.speaker.runtime}"
+        good = " | "
+        if found:
+            good = f"{number(found.value, unit)} | {span(found.low, found.high, lambda end: number(end, unit))}"
+        ms = "" if one.milliseconds is None else f"{one.milliseconds:,.0f}"
+        lines.append(f"| {where} | {good} | {one.prompt_tokens:,.0f} | {one.answer_tokens:,.0f} | {ms} |")
+    return [*lines, "", *(f"- {one.asks} {one.says}: {one.told}" for one in proof.lines)]

@@ -5,36 +5,21 @@ All text of the data is escaped, and characters that would steer what a reader s
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import Fault
 from tunesmith.verbs._lengths import Bar, Lengths
+from tunesmith.verbs._page import render
 
 if TYPE_CHECKING:
     from tunesmith.verbs.inspect import Inspection
 
-TEMPLATE = Path(__file__).with_name("page_of_data.html.jinja")
+TEMPLATE = "page_of_data.html.jinja"
 N_BARS = 24
 N_GROUPS = 50
 N_ANSWERS = 30
-LONGEST_SAID = 300  # characters of a system prompt or an answer in a table
 WIDTH, HEIGHT, FOOT = 720.0, 150.0, 22.0  # of the histogram, in its own units
-# Control characters, and those that turn or hide what stands beside them.
-HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-)
-
-
-@dataclass(frozen=True)
-class Bit:
-    """Some text as it can be read; `kind` is `text`, `end` for the end of a line, or `hidden` for a written out one."""
-
-    text: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -51,15 +36,9 @@ class Column:
 
 def page(found: Inspection, data: Sequence[str], model: str | None) -> str:
     """The page as HTML."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(bits=bits, thousands=_thousands, percent=_percent, place=_place, short=_short)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     lengths = found.learnt.lengths if found.learnt else found.numbers.characters
-    return template.render(
+    return render(
+        TEMPLATE,
         found=found,
         data=", ".join(data),
         model=model,
@@ -74,21 +53,6 @@ def page(found: Inspection, data: Sequence[str], model: str | None) -> str:
         examples=[*found.shown, *found.drawn],
         has_tokens=any(one.tokens for one in found.shown),
     )
-
-
-def bits(text: str) -> Iterator[Bit]:
-    """The text with ends of lines and hidden characters apart from what can be read."""
-    for number, line in enumerate(text.split("\n")):
-        if number:
-            yield Bit("\n", "end")
-        at = 0
-        for found in HIDDEN.finditer(line):
-            if found.start() > at:
-                yield Bit(line[at : found.start()], "text")
-            yield Bit(f"U+{ord(found[0]):04X}", "hidden")
-            at = found.end()
-        if line[at:]:
-            yield Bit(line[at:], "text")
 
 
 def columns(bars: Sequence[Bar]) -> list[Column]:
@@ -152,19 +116,3 @@ def _tiles(found: Inspection) -> list[tuple[str, str, str]]:
             )
         )
     return tiles
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}"
-
-
-def _percent(share: float) -> str:
-    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
-
-
-def _place(fault: Fault) -> str:
-    return fault.at
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}..."

@@ -70,7 +70,7 @@ def check(
         )
     for name in runtimes or ():
         rooms.find("runtimes", name)
-    every = list(_jobs(subject))
+    every = list(jobs_of(subject))
     asked = [job for job in every if runtimes is None or job.runtime.kind in runtimes]
     if not asked:
         raise ArtifactError(_nothing_to_check(subject, every, runtimes or ()))
@@ -88,7 +88,7 @@ def _ok(findings: Sequence[Finding]) -> bool:
     return all(one.verdict != "no" for one in findings)
 
 
-def _nothing_to_check(subject: Subject, every: Sequence[_Job], asked: Sequence[str]) -> Fault:
+def _nothing_to_check(subject: Subject, every: Sequence[Job], asked: Sequence[str]) -> Fault:
     can = sorted({job.runtime.kind for job in every})
     what = f"{', '.join(asked)} runs none of the exports here ({', '.join(subject.exports)})"
     fix = f"ask {', '.join(can)}, or export for it first: tunesmith show {asked[0]}"
@@ -96,7 +96,9 @@ def _nothing_to_check(subject: Subject, every: Sequence[_Job], asked: Sequence[s
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """A file of an export, in a runtime that can run it."""
+
     export: Export
     variant: Variant
     runtime: Any
@@ -119,12 +121,13 @@ class _Job:
         return files.sha256_of([__version__, found.version, found.where, found.holds])
 
 
-def _jobs(subject: Subject) -> Iterator[_Job]:
+def jobs_of(subject: Subject) -> Iterator[Job]:
+    """Each file of each export in each of its runtimes."""
     for kind, export in subject.exports.items():
         for name in rooms.find("exports", kind).runtimes:
             runtime = rooms.find("runtimes", name)()
             for variant in export.variants.values():
-                yield _Job(export, variant, runtime)
+                yield Job(export, variant, runtime)
 
 
 @dataclass(frozen=True)
@@ -148,16 +151,16 @@ class _Table:
         """For programs, and for the next call."""
         files.write_json(folder / FILE, {**Checked(_ok(self.findings), self.findings).as_json(), "keys": self.keys})
 
-    def made_of(self, job: _Job) -> bool:
+    def made_of(self, job: Job) -> bool:
         """Whether it has a row of the very same files."""
         return self.keys.get(job.row, ("", ""))[0] == job.files
 
-    def holds(self, job: _Job) -> bool:
+    def holds(self, job: Job) -> bool:
         """Whether nothing has changed since, and no check said no."""
         # What could not be told for want of a runtime is told once that has come: its version is part of the state.
         return self.keys.get(job.row) == (job.files, job.state) and _ok(self.of([job]).findings)
 
-    def of(self, jobs: Sequence[_Job]) -> _Table:
+    def of(self, jobs: Sequence[Job]) -> _Table:
         """These rows, in this order."""
         rows = [job.row for job in jobs if job.row in self.keys]
         return _Table(
@@ -165,7 +168,7 @@ class _Table:
             {row: self.keys[row] for row in rows},
         )
 
-    def with_(self, jobs: Sequence[_Job], found: tuple[Finding, ...]) -> _Table:
+    def with_(self, jobs: Sequence[Job], found: tuple[Finding, ...]) -> _Table:
         """With new rows; the runtimes are in the state that the checks left them in."""
         keys = {**self.keys, **{job.row: (job.files, job.state) for job in jobs}}
         return _Table((*self.findings, *found), keys)
@@ -175,7 +178,7 @@ def _row(finding: Finding) -> str:
     return f"{finding.runtime} {finding.export} {finding.variant}"
 
 
-def _look(subject: Subject, jobs: Sequence[_Job]) -> Iterator[Finding]:
+def _look(subject: Subject, jobs: Sequence[Job]) -> Iterator[Finding]:
     from tunesmith.runtimes.torch import open_folder
 
     text = Text.read(subject.model.folder)
@@ -188,7 +191,7 @@ def _look(subject: Subject, jobs: Sequence[_Job]) -> Iterator[Finding]:
             bar.advance(1, f"{job.runtime.kind} {job.variant.name}")
 
 
-def _look_at(job: _Job, text: Text, reference: Any, asks: Sequence[Ask], n_layers: int) -> Iterator[Finding]:
+def _look_at(job: Job, text: Text, reference: Any, asks: Sequence[Ask], n_layers: int) -> Iterator[Finding]:
     """Every check of one file in one runtime; what goes wrong in the runtime is a finding, not an end."""
     checks = rooms.names("checks")
     try:
@@ -214,7 +217,7 @@ def _one(name: str, case: Case) -> Look:
         return Look("no", None, None, error.faults[0].what)
 
 
-def _finding(job: _Job, name: str, look: Look) -> Finding:
+def _finding(job: Job, name: str, look: Look) -> Finding:
     return Finding(
         name, job.export.kind, job.variant.name, job.runtime.kind, look.verdict, look.measured, look.bound, look.why
     )

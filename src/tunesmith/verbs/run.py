@@ -11,6 +11,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.verbs._subject import subject_of
 from tunesmith.verbs.check import Checked, check
 from tunesmith.verbs.export import Made, make
+from tunesmith.verbs.prove import Proof, prove
 from tunesmith.verbs.tune import tune
 
 
@@ -25,17 +26,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Ran:
-    """The whole chain: the run, its exports, and the parity table."""
+    """The whole chain: the run, its exports, the parity table, and the proof where the recipe asks for one."""
 
     run: Run
     stages: tuple[Stage, ...]
     exports: Mapping[str, Export]
     checked: Checked | None
+    proof: Proof | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether no check said no."""
-        return self.checked is None or self.checked.ok
+        """Whether no check said no, and the proof, where there is one, says to ship."""
+        return (self.checked is None or self.checked.ok) and (self.proof is None or self.proof.ok)
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs; keys as `docs/json.md` promises."""
@@ -46,6 +48,7 @@ class Ran:
             ],
             "exports": exports_as_json(self.exports),
             "checks": self.checked.as_json() if self.checked is not None else None,
+            "proof": self.proof.as_json() if self.proof is not None else None,
         }
 
 
@@ -69,7 +72,7 @@ def stages_of(made: Mapping[str, Made]) -> tuple[Stage, ...]:
 
 
 def run(recipe: Recipe | str | Path, *, into: Path | None = None, fresh: bool = False) -> Ran:
-    """Data to checked deliveries: plan, tune, export, check. What is done already is not done again.
+    """Data to checked deliveries: plan, tune, export, check, prove. What is done already is not done again.
 
     A tuning that was broken off goes on where it stopped.
 
@@ -95,4 +98,9 @@ def run(recipe: Recipe | str | Path, *, into: Path | None = None, fresh: bool = 
         clock = time.monotonic()
         checked = check(tuned)
         stages.append(Stage("check", "kept" if checked.kept else "done", time.monotonic() - clock))
-    return Ran(tuned, tuple(stages), {kind: one.export for kind, one in made.items()}, checked)
+    proof = None
+    if recipe.prove:
+        clock = time.monotonic()
+        proof = prove(tuned)
+        stages.append(Stage("prove", "kept" if proof.kept else "done", time.monotonic() - clock))
+    return Ran(tuned, tuple(stages), {kind: one.export for kind, one in made.items()}, checked, proof)

@@ -1,0 +1,181 @@
+"""A proof as a page: the verdict, the arms as plots, the rows won and lost, all in one file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.verbs._page import render
+from tunesmith.verbs._proof_arms import number
+
+if TYPE_CHECKING:
+    from tunesmith.verbs._proof_arms import Arm
+    from tunesmith.verbs.prove import Proof
+
+TEMPLATE = "page_of_proof.html.jinja"
+LEFT, RIGHT, WIDTH, STEP = 210.0, 150.0, 720.0, 30.0  # of a plot of arms, in its own units
+LOSS_WIDTH, LOSS_HEIGHT, LOSS_LEFT = 720.0, 200.0, 44.0
+N_POINTS = 400  # of a curve: more are not seen
+N_ROWS = 40  # that are shown as won, and as lost
+COLOURS = {"base": "plain", "base + prompt": "plain"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One arm in a plot: its bar or point, the ends of its interval, and what stands beside it."""
+
+    y: float
+    name: str
+    x: float
+    low: float
+    high: float
+    told: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Arms below each other."""
+
+    title: str
+    note: str
+    marks: tuple[Mark, ...]
+    is_bars: bool
+
+    @property
+    def height(self) -> float:
+        """In its own units."""
+        return STEP * len(self.marks) + 6
+
+
+def page(proof: Proof) -> str:
+    """The page as HTML."""
+    return render(
+        TEMPLATE,
+        proof=proof,
+        tree=proof.as_json(),
+        plots=[_quality(proof), *_costs(proof.arms)],
+        size={"left": LEFT, "width": WIDTH, "right": WIDTH - RIGHT},
+        curve=_curve(proof),
+        parity=_parity(proof),
+        sides=[("won", proof.won), ("lost", proof.lost)],
+        n_rows=N_ROWS,
+        others=[name for name in proof.chosen if name != proof.metric.kind],
+        said=_said,
+        percent_of=_share,
+        size_of=_size,
+    )
+
+
+def _quality(proof: Proof) -> Plot:
+    kind, unit = proof.metric.kind, proof.metric.unit
+    arms = [one for one in proof.arms if kind in one.quality]
+    most = 1.0 if unit == "share" else max(_end(one.quality[kind].high, one.quality[kind].value) for one in arms) or 1.0
+    marks = []
+    for at, one in enumerate(arms):
+        found = one.quality[kind]
+        low, high = (_end(end, found.value) for end in (found.low, found.high))
+        told = f"{_said(found.value, unit)} ({_said(low, unit)} to {_said(high, unit)})"
+        marks.append(_mark(at, one, (found.value, low, high), most, told))
+    better = "higher" if proof.metric.higher_is_better else "lower"
+    return Plot(
+        f"Quality: {kind.replace('_', ' ')}", f"with its 95 % interval; {better} is better", tuple(marks), False
+    )
+
+
+def _costs(arms: Sequence[Arm]) -> list[Plot]:
+    def tokens(one: Arm) -> float:
+        return one.prompt_tokens + one.answer_tokens
+
+    def told(one: Arm) -> str:
+        return f"{one.prompt_tokens:,.0f} + {one.answer_tokens:,.0f}"
+
+    def milliseconds(one: Arm) -> str:
+        first = one.first_milliseconds
+        return f"{one.milliseconds:,.0f}" + ("" if first is None else f", first {first:,.0f}")
+
+    timed = [one for one in arms if one.milliseconds is not None]
+    return [
+        _bars("Tokens a request", "prompt + answer, on average", arms, tokens, told),
+        _bars(
+            "Milliseconds a request", "asked one at a time", timed, lambda one: one.milliseconds or 0.0, milliseconds
+        ),
+    ]
+
+
+def _bars(
+    title: str, note: str, arms: Sequence[Arm], value: Callable[[Arm], float], told: Callable[[Arm], str]
+) -> Plot:
+    most = max((value(one) for one in arms), default=0.0) or 1.0
+    marks = (_mark(at, one, (value(one),) * 3, most, told(one)) for at, one in enumerate(arms))
+    return Plot(title, note, tuple(marks), True)
+
+
+def _mark(at: int, one: Arm, values: tuple[float, float, float], most: float, told: str) -> Mark:
+    x, low, high = (round(LEFT + (WIDTH - LEFT - RIGHT) * value / most, 2) for value in values)
+    where = "" if one.speaker.runtime == "torch" else f" in {one.speaker.runtime}"
+    return Mark(STEP * at + STEP / 2, one.name + where, x, low, high, told, COLOURS.get(one.name, "tuned"))
+
+
+def _curve(proof: Proof) -> dict[str, Any] | None:
+    """The losses of the tuning as lines; None where there are none."""
+    from tunesmith.learn.log import read
+
+    lines = read(proof.run.folder)
+    seen = {
+        key: [(float(one["step"]), float(one[key])) for one in lines if key in one] for key in ("loss", "held_out_loss")
+    }
+    points = [point for side in seen.values() for point in side if math.isfinite(point[1])]
+    if not points:
+        return None
+    last, highest = max(x for x, _ in points) or 1.0, max(y for _, y in points) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            round(LOSS_LEFT + (LOSS_WIDTH - LOSS_LEFT) * x / last, 1),
+            round(LOSS_HEIGHT * (1 - y / highest), 1),
+        )
+
+    def way(side: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        every = max(1, len(side) // N_POINTS)
+        return [place(*point) for point in side[::every] if math.isfinite(point[1])]
+
+    return {
+        "width": LOSS_WIDTH,
+        "height": LOSS_HEIGHT,
+        "left": LOSS_LEFT,
+        "loss": way(seen["loss"]),
+        "held": way(seen["held_out_loss"]),
+        "last": f"{last:g}",
+        "highest": f"{highest:.2f}",
+    }
+
+
+def _parity(proof: Proof) -> list[Mapping[str, Any]]:
+    """The findings of `check`, where it was called."""
+    try:
+        found = json.loads((proof.run.folder / "checks.json").read_text(encoding="utf-8"))["findings"]
+        wanted = ("runtime", "export", "variant", "check", "verdict", "measured")
+        return [{key: one.get(key) for key in wanted} for one in found]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _end(end: float, value: float) -> float:
+    """The end of an interval; the value where one row alone has none."""
+    return end if math.isfinite(end) else value
+
+
+def _said(value: float | None, unit: str) -> str:
+    return "" if value is None else number(value, unit)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:,.1f} MB" if n < 1e9 else f"{n / 1e9:,.2f} GB"

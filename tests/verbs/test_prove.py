@@ -1,0 +1,336 @@
+"""Whether tuning was worth it, on tiny models that know their answers by heart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import needs
+from browsing import chromium
+from tiny.learnt import ANSWERS, save_learnt
+from tiny.models import save
+from tunesmith import files
+from tunesmith.artifact import MARK, Manifest, Model, Run, seal
+from tunesmith.cli import main
+from tunesmith.errors import ArtifactError, DataError, RecipeError
+from tunesmith.exports.gguf import Gguf
+from tunesmith.exports.ollama import Ollama
+from tunesmith.exports.web import Web
+from tunesmith.runtimes.torch import TorchOpened
+from tunesmith.verbs._ready import data_hash
+from tunesmith.verbs.export import export
+from tunesmith.verbs.prove import prove
+
+OTHERS = {
+    f"a {size} {animal}": f'{{"size": "{size}"}}' for size in ("small", "big") for animal in ("cat", "dog", "hen")
+}
+SHUFFLED = dict(zip(ANSWERS, [*list(ANSWERS.values())[1:], "Paris."], strict=True))
+KEYS = {
+    "verdict", "sentence", "lines", "warnings", "metric", "metrics", "rows", "against", "difference", "arms", "skipped",
+    "examples", "won", "lost", "forgotten", "tuning_seconds", "payback_requests", "max_tokens", "html",
+}  # fmt: skip
+ARM_KEYS = {
+    "name", "runtime", "variant", "sent", "quality", "together", "prompt_tokens", "answer_tokens", "milliseconds",
+    "first_token_milliseconds", "rows_timed", "bytes", "harm",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "random": save(folder / "random"),
+        "learnt": save_learnt(folder / "learnt"),
+        "shuffled": save_learnt(folder / "shuffled", n_steps=150, answers=SHUFFLED),
+    }
+
+
+def write(path: Path, pairs: Sequence[tuple[str, str]], system: str = "") -> Path:
+    before = [{"role": "system", "content": system}] if system else []
+    rows = [
+        {"messages": [*before, {"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in pairs
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def a_run(
+    folder: Path,
+    base: Path,
+    tuned: Path,
+    train: Sequence[tuple[str, str]] = tuple(OTHERS.items()),
+    test: Sequence[tuple[str, str]] | None = tuple(ANSWERS.items()) * 3,
+) -> Run:
+    """A run as tuning leaves it, its model made elsewhere."""
+    import shutil
+
+    run = Run(folder / "run")
+    data = f"train: {write(folder / 'train.jsonl', train)}, format: messages"
+    if test is not None:
+        data += f", test: {write(folder / 'test.jsonl', test)}"
+    shutil.copytree(tuned, run.folder / "model")
+    (run.folder / "recipe.yaml").write_text(f"base: {base}\ndata: {{{data}}}\n")
+    (run.folder / "README.md").write_text("# A tuned model\n\nMine.\n")
+    (run.folder / "metrics.jsonl").write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 1.0}\n')
+    files.write_json(run.folder / MARK, {})
+    parents = {"base": Model.of(base).identity, "data": data_hash(run.recipe)}
+    seal(run.folder, Manifest("run", parents, {}, {"seconds": 10.0}), ("recipe.yaml", "model"))
+    return run
+
+
+def test_tuning_that_knows_the_answers_is_shipped(models: Mapping[str, Path], tmp_path: Path) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    proof = prove(run)
+    assert proof.ok
+    assert proof.judged.verdict == "ship"
+    base, _, tuned = proof.arms
+    assert [one.name for one in proof.arms] == ["base", "base + prompt", "tuned"]
+    assert base.quality[proof.metric.kind].value == 0
+    assert tuned.quality[proof.metric.kind].value == 1
+    assert (proof.judged.better.more, proof.judged.better.less, proof.judged.better.n) == (12, 0, 12)
+    assert proof.judged.better.p == pytest.approx(2 / 2**12)
+    assert [one.says for one in proof.lines][:2] == ["yes", "yes"], "a random model never stops"
+    assert len(proof.won) == 12
+    assert not proof.lost
+    assert {row.tuned for row in proof.won} == set(ANSWERS.values())
+    assert tuned.harm["not_stopped"].value == 0
+    assert tuned.first_milliseconds is not None
+    assert tuned.as_json()["rows_timed"] == 4, "each question came three times"
+
+
+def test_tuning_on_shuffled_answers_is_not_shipped(
+    models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run(tmp_path, models["learnt"], models["shuffled"])
+    assert main(["prove", str(run.folder)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("Do not ship:")
+    assert "instead" in said
+    report = json.loads((run.folder / "proof" / "report.json").read_text())
+    assert report["verdict"] == "do not ship"
+    assert len(report["lost"]) == 12
+    assert "Do not ship" in (run.folder / "README.md").read_text()
+
+
+def test_on_few_rows_it_cannot_be_told(models: Mapping[str, Path], tmp_path: Path) -> None:
+    proof = prove(a_run(tmp_path, models["random"], models["learnt"], test=list(ANSWERS.items())), rows=3)
+    assert len(proof.drawn.questions) == 3
+    assert proof.judged.verdict == "cannot tell"
+    assert not proof.ok
+    one = prove(proof.run, rows=1, metric="chrf")
+    assert "no interval of one row" in one.lines[0].told
+    assert "inf" not in "".join(line.told for line in one.lines)
+    assert "inf" not in (proof.run.folder / "README.md").read_text().replace("in full", "")
+    assert "Infinity" not in (proof.run.folder / "proof" / "report.json").read_text()
+
+
+def test_a_held_out_row_that_is_a_training_row_is_left_out(
+    models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaked = list(ANSWERS.items())[:1]
+    run = a_run(tmp_path, models["random"], models["learnt"], train=[*OTHERS.items(), *leaked])
+    write(tmp_path / "train.jsonl", [*OTHERS.items(), *leaked], system="Be brief.")  # the system plays no part
+    parents = {"base": "", "data": data_hash(run.recipe)}
+    seal(run.folder, Manifest("run", parents, {}, {"seconds": 10.0}), ("recipe.yaml", "model"))
+    proof = prove(run)
+    assert "3 of 12 held-out rows are also training rows" in capsys.readouterr().err
+    assert proof.drawn.as_json() == {"asked": 9, "held_out": 12, "also_in_training": 3, "not_asked": 0}
+    assert leaked[0][0] not in {one.asked for one in proof.drawn.questions}
+
+
+def test_a_second_proof_asks_nothing_and_says_the_same(
+    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    asked: list[int] = []
+    generate, likelihoods = TorchOpened._generate, TorchOpened.likelihoods
+
+    def counted(self: TorchOpened, prompts: Any, *rest: Any) -> Any:
+        asked.append(len(prompts))
+        return generate(self, prompts, *rest)
+
+    def weighed(self: TorchOpened, *rest: Any) -> Any:
+        asked.append(1)
+        return likelihoods(self, *rest)
+
+    monkeypatch.setattr(TorchOpened, "_generate", counted)
+    monkeypatch.setattr(TorchOpened, "likelihoods", weighed)
+    first = prove(run).as_json()
+    assert sum(asked) > 8
+    asked.clear()
+    again = prove(run)
+    assert again.as_json() == first
+    assert again.kept
+    assert asked == []
+    kept = sorted((run.folder / "proof" / "answers").iterdir())
+    kept[0].write_text(kept[0].read_text()[:-20])  # as a kill leaves it
+    assert prove(run).as_json()["verdict"] == "ship"
+    assert asked, "the line that was cut short is asked again"
+
+
+def test_the_base_is_given_the_most_similar_training_rows(models: Mapping[str, Path], tmp_path: Path) -> None:
+    """Its answers by heart survive no examples, so none is best."""
+    proof = prove(a_run(tmp_path, models["learnt"], models["shuffled"]), system="Be brief.")
+    assert set(proof.examples.tried) <= {0, 2, 4, 8}
+    assert proof.examples.n_tried == 1
+    assert {one[0]["content"] for one in proof.examples.asks} == {"Be brief."}
+
+
+def test_the_tuned_model_is_asked_in_other_runtimes_and_what_is_missing_is_named(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    export(run, to=[Gguf(types=("f32", "q8_0"))])
+    proof = prove(run, runtimes=["llama_cpp", "transformers_js"])
+    there = {one.name: one for one in proof.arms[3:]}
+    assert set(there) == {"tuned gguf f32", "tuned gguf q8_0"}
+    for one in there.values():
+        assert one.speaker.runtime == "llama_cpp"
+        assert one.quality[proof.metric.kind].value == 1
+        assert one.milliseconds is not None
+        assert one.first_milliseconds is not None
+    assert set(proof.skipped) == {"transformers_js"}
+    assert proof.skipped["transformers_js"].endswith("--to web")
+
+
+def test_ollama_and_transformers_js_are_asked_once(
+    models: Mapping[str, Path], tmp_path: Path, ollama_server: needs.OllamaServer
+) -> None:
+    needs.need_node()
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    export(run, to=[Gguf(types=("q8_0",)), Ollama(name="proved", type="q8_0"), Web(dtypes=("q8",))])
+    proof = prove(run, runtimes=["ollama", "transformers_js"])
+    assert not proof.skipped
+    assert [one.speaker.runtime for one in proof.arms[3:]] == ["ollama", "transformers_js"]
+    for one in proof.arms[3:]:
+        assert one.quality[proof.metric.kind].value == 1
+        assert one.milliseconds is not None
+        assert one.prompt_tokens == proof.arms[2].prompt_tokens
+    assert prove(run, runtimes=["ollama", "transformers_js"]).kept
+
+
+def test_programs_get_the_keys_that_are_promised(
+    models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    assert main(["prove", str(run.folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == KEYS
+    assert told == json.loads((run.folder / "proof" / "report.json").read_text())
+    assert all(set(one) == ARM_KEYS for one in told["arms"])
+    assert set(told["arms"][0]["quality"][told["metric"]]) == {"value", "low", "high"}
+    page = Path("docs/json.md") if Path("docs/json.md").is_file() else Path(__file__).parents[2] / "docs" / "json.md"
+    section = page.read_text(encoding="utf-8").partition("## prove")[2].partition("\n## ")[0]
+    assert [key for key in KEYS | ARM_KEYS if f"`{key}`" not in section] == []
+
+
+def test_the_card_keeps_what_else_it_says_and_has_one_proof(models: Mapping[str, Path], tmp_path: Path) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    prove(run)
+    prove(run)
+    card = (run.folder / "README.md").read_text()
+    assert card.startswith("# A tuned model\n\nMine.\n")
+    assert card.count("## Was tuning worth it?") == 1
+    assert "| tuned | 100.0%" in card
+    assert run.manifest is not None
+
+
+EVIL = "<script>alert(1)</script></style><img src=x onerror=alert(2)>\"' &amp; \u202e"
+
+
+def test_nothing_of_the_data_or_the_answers_is_markup(models: Mapping[str, Path], tmp_path: Path) -> None:
+    rows = [*ANSWERS.items(), (EVIL, EVIL)] * 3
+    proof = prove(a_run(tmp_path, models["random"], models["learnt"], test=rows), metric="normalised_match")
+    html = proof.html.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("</style>") == 1
+    assert "\u202e" not in html
+    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in html
+    assert "Rows won" in html
+
+
+def test_a_browser_shows_the_page_and_asks_for_nothing(models: Mapping[str, Path], tmp_path: Path) -> None:
+    page = prove(a_run(tmp_path, models["random"], models["learnt"])).html
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            tab = browser.new_page(viewport={"width": 700, "height": 800}, color_scheme=scheme)
+            asked: list[str] = []
+            faults: list[str] = []
+            tab.on("request", lambda request, asked=asked: asked.append(request.url))
+            tab.on("console", lambda said, faults=faults: faults.append(said.text))
+            tab.goto(page.as_uri())
+            assert tab.locator("h1").inner_text() == "Was tuning worth it? run"
+            assert tab.locator("svg").count() == 4, "quality, tokens, milliseconds, loss"
+            assert tab.locator("svg circle").count() == 3, "an arm each"
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 700
+            assert asked == [page.as_uri()]
+            assert faults == []
+
+
+def test_what_cannot_be_proved_is_said_with_its_reason(models: Mapping[str, Path], tmp_path: Path) -> None:
+    def code(run: Run | Path) -> str:
+        with pytest.raises((ArtifactError, DataError)) as caught:
+            prove(run)
+        return caught.value.faults[0].code
+
+    def made(name: str, **data: Any) -> Run:
+        (tmp_path / name).mkdir()
+        return a_run(tmp_path / name, models["random"], models["learnt"], **data)
+
+    assert code(models["learnt"]) == "prove/no-run"
+    assert code(made("none", test=None)) == "prove/no-held-out"
+    assert code(made("same", test=list(OTHERS.items())[:2])) == "prove/only-training-rows"
+    assert code(made("long", test=[("very " * 600, "long")])) == "prove/too-long"
+    changed = made("changed")
+    write(tmp_path / "changed" / "train.jsonl", [("other", "rows")])
+    assert code(changed) == "prove/other-data"
+    tools = made("tools")
+    row = json.loads((tmp_path / "tools" / "test.jsonl").read_text().splitlines()[0])
+    row["tools"] = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    (tmp_path / "tools" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    parents = {"base": "", "data": data_hash(tools.recipe)}
+    seal(tools.folder, Manifest("run", parents, {}, {}), ("recipe.yaml", "model"))
+    assert code(tools) == "prove/nothing-to-ask"
+    with pytest.raises(RecipeError, match="no member"):
+        prove(changed, runtimes=["lama_cpp"])
+    with pytest.raises(RecipeError, match="prove/no-rows"):
+        prove(changed, rows=0)
+    with pytest.raises(DataError, match="prove/metric-does-not-apply"):
+        prove(made("words", test=[("Say hello.", "hello, please!")] * 3), metric="number")
+
+
+def test_raw_text_has_no_answers(models: Mapping[str, Path], tmp_path: Path) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    (tmp_path / "test.jsonl").write_text('{"text": "a red fox"}\n')
+    (tmp_path / "train.jsonl").write_text('{"text": "a blue fox"}\n')
+    recipe = (run.folder / "recipe.yaml").read_text().replace("format: messages", "format: text")
+    (run.folder / "recipe.yaml").write_text(recipe)
+    parents = {"base": "", "data": data_hash(run.recipe)}
+    seal(run.folder, Manifest("run", parents, {}, {}), ("recipe.yaml", "model"))
+    with pytest.raises(DataError) as caught:
+        prove(run)
+    assert caught.value.faults[0].code == "prove/raw-text"
+
+
+def test_a_recipe_ends_with_a_proof_where_it_asks_for_one(
+    models: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiny.rows import write_chats
+
+    data = {"train": str(write_chats(tmp_path / "rows.jsonl")), "test": 0.25}
+    options = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2}
+    recipe = tmp_path / "proved.yaml"
+    recipe.write_text(json.dumps({"base": str(models["random"]), "data": data, "run": options, "prove": True}))
+    for state in ("done", "kept"):
+        assert main(["run", str(recipe), "--into", str(tmp_path / "run"), "--json"]) == 1, "two rows tell nothing"
+        told = json.loads(capsys.readouterr().out)
+        assert told["stages"][-1]["stage"] == "prove"
+        assert told["stages"][-1]["state"] == state
+        assert told["proof"]["verdict"] == "cannot tell"
+        assert told["proof"]["rows"]["asked"] == 2

@@ -1,0 +1,152 @@
+"""What a proof is put together from: likeness, the prompt with examples, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from tiny.models import tokenizer
+from tunesmith.errors import DataError
+from tunesmith.metrics.exact_match import ExactMatch
+from tunesmith.runtimes._contract import Answer
+from tunesmith.text.template import Text
+from tunesmith.verbs._forgotten import forgotten
+from tunesmith.verbs._proof_arms import Arm, arm
+from tunesmith.verbs._proof_asker import Asker, Said, Speaker
+from tunesmith.verbs._proof_prompt import Prompter, Room, prompted
+from tunesmith.verbs._proof_rows import Question
+from tunesmith.verbs._proof_verdict import judge
+from tunesmith.verbs._similar import Similar
+
+TEXTS = ["a red fox", "the lazy dog", "my card was stolen", "cards that were stolen", ""]
+
+
+def test_the_most_similar_text_comes_first_and_parts_of_words_count() -> None:
+    similar = Similar(TEXTS)
+    assert similar.nearest("a stolen card", 2) == [2, 3]
+    assert similar.nearest("DOGS", 1) == [1], "dogs and dog share their letters"
+    assert similar.nearest("", 2) == [0, 1], "nothing is like it: in their order"
+    assert similar.nearest("fox", 9) == [0, 1, 2, 3, 4]
+    assert Similar([]).nearest("fox", 2) == []
+    assert Similar(["猫が好きです", "犬が好きです"]).nearest("犬が好き", 1) == [1]
+
+
+def test_a_rare_word_counts_for_more_than_a_frequent_one() -> None:
+    assert Similar(["the cat the cat", "the fox", "the owl", "the bee"]).nearest("the fox", 1) == [1]
+
+
+def question(asked: str, wanted: str = "yes", system: str = "") -> Question:
+    before = [{"role": "system", "content": system}] if system else []
+    return Question((*before, {"role": "user", "content": asked}), wanted)
+
+
+@pytest.fixture(scope="module")
+def text() -> Text:
+    return Text(tokenizer(), frozenset())
+
+
+def said(asked: Sequence[object]) -> list[str]:
+    return [str(turn["content"]) for turn in asked]  # type: ignore[index]
+
+
+def test_the_examples_stand_behind_the_system_prompt_the_most_similar_last(text: Text) -> None:
+    shown = [question(one, f"answer {at}", system="of the example") for at, one in enumerate(TEXTS[:4])]
+    prompter = Prompter(shown, None, Room(text, 10_000, 8))
+    asked = prompter.ask(question("a stolen card", system="Be brief."), 2)
+    assert said(asked) == ["Be brief.", TEXTS[3], "answer 3", TEXTS[2], "answer 2", "a stolen card"]
+    given = Prompter(shown, "Given.", Room(text, 10_000, 8)).ask(question("a stolen card", system="Be brief."), 0)
+    assert said(given) == ["Given.", "a stolen card"]
+
+
+def test_examples_for_which_there_is_no_room_are_left_out_the_least_similar_first(text: Text) -> None:
+    shown = [question("a stolen card " * 20), question("a stolen card")]
+    one = question("a stolen card!")
+    n = len(text.prompt(Prompter(shown[1:], None, Room(text, 10_000, 8)).ask(one, 1)).ids)
+    nearest_first = Similar([each.asked for each in shown]).nearest(one.asked, 2)
+    room = Room(text, n, 8)
+    left = said(Prompter(shown, None, room).ask(one, 2))
+    assert left == (["a stolen card", "yes", "a stolen card!"] if nearest_first[0] == 1 else ["a stolen card!"])
+    assert said(Prompter(shown, None, Room(text, n - 1, 8)).ask(one, 2)) == ["a stolen card!"]
+
+
+def test_a_system_prompt_that_the_template_refuses_is_a_fault(text: Text, tmp_path: Path) -> None:
+    strict = tokenizer("{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}hi")
+    room = Room(Text(strict, frozenset()), 100, 8)
+    speaker = Speaker("base", "torch", "", "0", 1, nullcontext)
+    with pytest.raises(DataError, match="no system here") as caught:
+        prompted([question("a")], [], "Be brief.", room, ExactMatch(), Asker(speaker, tmp_path), 1)
+    assert caught.value.faults[0].code == "prove/template-refuses"
+    assert prompted([question("a")], [], None, room, ExactMatch(), Asker(speaker, tmp_path), 1).n_examples == 0
+
+
+def an_arm(name: str, right: Sequence[bool], *, prompt: int = 10, seconds: Sequence[float] | float = 1.0) -> Arm:
+    times = [seconds] * len(right) if isinstance(seconds, float) else seconds
+    answers = [
+        Said(Answer("yes" if one else "no", True, prompt, 1, time), True)
+        for one, time in zip(right, times, strict=True)
+    ]
+    speaker = Speaker(name, "torch", "", "", 1, nullcontext)
+    return arm(
+        name, speaker, "", [question(str(at)) for at in range(len(right))], answers, {"exact_match": ExactMatch()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "prompt", "verdict", "sentence"),
+    [
+        ([True] * 200, 100, "ship", "Ship: the tuned model is better: 100.0% against 50.0%"),
+        ([False] * 200, 10, "do not ship", "Do not ship: prompt the base instead"),
+        ([True, False] * 100, 10, "ship", "Ship: the tuned model is as good, and costs less"),
+        ([True, False] * 100, 100, "cannot tell", "Cannot tell"),
+    ],
+)
+def test_quality_decides_and_where_it_is_equal_the_cost(
+    right: list[bool], prompt: int, verdict: str, sentence: str
+) -> None:
+    base, other = an_arm("base", [False] * 200), an_arm("base + prompt", [True, False] * 100, prompt=100)
+    judged = judge(ExactMatch(), an_arm("tuned", right, prompt=prompt), (base, other), (), 60.0)
+    assert judged.against is other
+    assert judged.verdict == verdict
+    assert judged.sentence.startswith(sentence)
+
+
+def test_what_is_never_right_is_not_shipped_however_cheap_it_is() -> None:
+    base = an_arm("base", [False] * 500, prompt=100)
+    judged = judge(ExactMatch(), an_arm("tuned", [False] * 500, prompt=10), (base,), (), 60.0)
+    assert [one.says for one in judged.lines] == ["cannot tell", "yes", "cannot tell"]
+    assert judged.verdict == "cannot tell"
+
+
+def test_a_loss_to_the_base_as_it_is_names_no_prompt() -> None:
+    base = an_arm("base", [True] * 20)
+    judged = judge(ExactMatch(), an_arm("tuned", [False] * 20), (base, an_arm("base + prompt", [False] * 20)), (), 0.0)
+    assert judged.sentence.startswith("Do not ship: use the base as it is instead")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says", "payback"), [(0.5, "yes", 120), (0.97, "cannot tell", None), (2.0, "no", None)]
+)
+def test_the_tuning_is_paid_back_by_the_time_that_it_saves(seconds: float, says: str, payback: int | None) -> None:
+    right = [True, False] * 10
+    judged = judge(ExactMatch(), an_arm("tuned", right, seconds=seconds), (an_arm("base", right),), (), 60.0)
+    assert judged.lines[2].says == says
+    assert judged.payback_requests == payback
+
+
+def test_a_file_that_is_worse_than_the_model_and_new_harm_are_warned_of() -> None:
+    tuned, base = an_arm("tuned", [True] * 50), an_arm("base", [False] * 50)
+    judged = judge(ExactMatch(), tuned, (base,), (an_arm("tuned gguf q2", [False] * 50),), 0.0)
+    assert len(judged.warnings) == 1
+    assert judged.warnings[0].startswith("tuned gguf q2 in torch is worse")
+
+
+def test_what_was_forgotten_counts_every_token_once() -> None:
+    found = forgotten([[1.0], [2.0, 2.0, 2.0]], [[2.0], [2.0, 2.0, 2.0]])
+    assert found is not None
+    assert found["before"]["value"] == 1.75
+    assert found["after"]["value"] == 2.0
+    assert found["difference"]["value"] == 0.25
+    assert forgotten([[]], [[1.0]]) is None
