@@ -43,10 +43,10 @@ def machines(tree: Mapping[str, Any]) -> str:
 def table(tree: Mapping[str, Any]) -> str:
     """A line for each work on each machine: tunesmith, the best peer, and the ratios."""
     head = f"Measured on: {machines(tree)}.\n\n" + (
-        "| work | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
-        "|---|---|---|---|---|---|---|\n"
+        "| work | machine | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
+        "|---|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(_line(work, row) for work, _, row in lines(tree)) + "".join(_ends(tree))
+    return head + "".join(_line(work, machine, row) for work, machine, row in lines(tree)) + "".join(_ends(tree))
 
 
 def _ends(tree: Mapping[str, Any]) -> Iterator[str]:
@@ -63,11 +63,18 @@ def _ends(tree: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _line(work: str, row: Mapping[str, Any]) -> str:
+def _short(machine: str) -> str:
+    """Its maker and what it has for bfloat16."""
+    maker, _, rest = machine.partition(",")
+    return f"{maker.split('(')[0].split()[0]}, {rest.split(',')[0].strip()}"
+
+
+def _line(work: str, machine: str, row: Mapping[str, Any]) -> str:
     ours, best = row["sides"]["tunesmith"], row["ratios"]["best_peer"]
     theirs = row["sides"][best]
     cells = (
         work,
+        _short(machine),
         _told(ours),
         f"{best}: {_told(theirs)}",
         f"**{row['ratios']['speed']:.1f}x**",
@@ -92,10 +99,11 @@ def _gates(told: Mapping[str, Any]) -> str:
 def picture(tree: Mapping[str, Any]) -> str:
     """A bar for each side of each work, as long as it is fast beside the fastest of its work."""
     drawn: list[str] = []
-    drawn.append(f'<text x="10" y="20">{escape(next(iter(lines(tree)))[1])}: learnt tokens a second</text>')
+    drawn.append('<text x="10" y="20">Learnt tokens a second, each work on one machine</text>')
     at = 34
-    for work, _, row in lines(tree):
-        drawn.append(f'<text x="10" y="{at + 12}" font-weight="bold">{escape(work)}</text>')
+    for work, machine, row in lines(tree):
+        title = escape(f"{work} ({_short(machine)})")
+        drawn.append(f'<text x="10" y="{at + 12}" font-weight="bold">{title}</text>')
         at += BAR + 6
         sides = {name: one for name, one in row["sides"].items() if "refused" not in one}
         most = max(one["learnt_tokens_per_second"] for one in sides.values())

@@ -76,7 +76,7 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
         rows=[(list(row.ids[before:]), list(row.weights[before:])) for row in ready.rows],
         steps=order,
         method=method,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate * method.pop("times", 1.0),
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         tree=tree,
@@ -98,7 +98,10 @@ def cut(source: Path, n: int, folder: Path) -> Path:
 
 
 def start_values(ready: Any, folder: Path) -> dict[str, Any]:
-    """Writes those of an adapter, all of them away from nothing so that each has a gradient; tells what else moves."""
+    """Writes those of an adapter, all of them away from nothing so that each has a gradient.
+
+    Tells what moves where there is no adapter, and how many times the run's rate a method learns at.
+    """
     import torch
 
     from tunesmith.weights.load import load
@@ -114,7 +117,8 @@ def start_values(ready: Any, folder: Path) -> dict[str, Any]:
     ready.method.save(model, folder / "adapter")
     path = folder / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(folder / "model")}))
-    return {}
+    rates = set(ready.method.rates(model).values())  # a soft prompt's follows how large the base's own rows are
+    return {"times": rates.pop()} if rates else {}
 
 
 def bring(name: str, into: Path) -> None:
