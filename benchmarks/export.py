@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+import marked
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "export.json"
@@ -105,9 +106,7 @@ def command(words: list[str], folder: Path, env: Mapping[str, str]) -> str:
 
 def write(tree: Mapping[str, Any]) -> None:
     """Put the table between its marks."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(tree)}{END}{after}", encoding="utf-8")
+    marked.put(PAGE, BEGIN, END, table(tree))
 
 
 def table(tree: Mapping[str, Any]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+import marked  # noqa: E402 - what all benchmarks share lies a folder above
+
 PAGES, PICTURE = (ROOT / "docs" / "speed.md", ROOT / "README.md"), ROOT / "docs" / "images" / "speed.svg"
 BEGIN, END = "<!-- table: python benchmarks/race --table -->", "<!-- end of table -->"
 BAR, GAP, LEFT, WIDTH = 16, 10, 250, 760
@@ -16,9 +21,7 @@ BAR, GAP, LEFT, WIDTH = 16, 10, 250, 760
 def write(tree: Mapping[str, Any]) -> None:
     """Put the table between its marks, and draw the picture."""
     for path in PAGES:
-        before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        path.write_text(f"{before}{BEGIN}\n{table(tree)}{END}{after}", encoding="utf-8")
+        marked.put(path, BEGIN, END, table(tree))
     PICTURE.write_text(picture(tree), encoding="utf-8")
 
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 from itertools import pairwise
 from math import log2
 
-from tunesmith.risks._contract import N_PLACES, Place
+from tunesmith.risks._contract import N_PLACES, Found, Place
 from tunesmith.risks._row import Row
+from tunesmith.risks._seen import Seen
 
 Hit = tuple[str, str]
 """What was found: its kind, and how it may be shown."""
@@ -42,6 +43,30 @@ class Scan:
             places = self.places.setdefault(kind, [])
             if len(places) < N_PLACES:
                 places.append(row.where)
+
+
+class Scanning:
+    """A member that looks for things in all that the rows say, and tells of each kind of them."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._scan = Scan(self.find)
+
+    def see(self, row: Row) -> None:
+        """Looks at all that the row says."""
+        self._scan.see(row)
+
+    def found(self) -> tuple[Found, ...]:
+        """One for each kind of thing."""
+        return tuple(self.tell(kind, n, tuple(self._scan.places[kind])) for kind, n in self._scan.n_rows.items())
+
+    def find(self, text: str) -> list[Hit]:
+        """What stands in a text."""
+        raise NotImplementedError
+
+    def tell(self, kind: str, n: int, places: tuple[Place, ...]) -> Found:
+        """What to say of the `n` rows that hold a kind."""
+        raise NotImplementedError
 
 
 def masked(secret: str) -> str:

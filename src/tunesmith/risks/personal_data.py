@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from tunesmith.risks._contract import Found
+from tunesmith.risks._contract import Found, Place
 from tunesmith.risks._numbers import iban, is_card, is_public_address
-from tunesmith.risks._row import Row
-from tunesmith.risks._scan import Hit, Scan, masked
-from tunesmith.risks._seen import Seen
+from tunesmith.risks._scan import Hit, Scanning, masked
 from tunesmith.risks._words import are, rows
 
 CARD, ACCOUNT, MAIL, PHONE, ADDRESS = (
@@ -42,7 +40,7 @@ IPV4_SHAPE = re.compile(r"\d(?<![\w.-]\d)\d?\d?(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 IPV6_SHAPE = re.compile(r"[0-9A-Fa-f](?<![\w:.].)[0-9A-Fa-f]{0,3}:(?:[0-9A-Fa-f]{1,4}:){3,6}[0-9A-Fa-f:]+(?![\w:])")
 
 
-class PersonalData:
+class PersonalData(Scanning):
     """What may belong to a person: mail, telephone, card, bank account, machine.
 
     Numbers that carry a check must pass it; telephone numbers are sought in the forms +49 30 ... and (212) 555-..., and
@@ -52,35 +50,24 @@ class PersonalData:
     kind: ClassVar[str] = "personal_data"
     asks: ClassVar[str] = "Are there addresses and numbers of people?"
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-        self._scan = Scan(_find)
+    def find(self, text: str) -> list[Hit]:
+        """What of it stands in a text."""
+        found: list[Hit] = []
+        if "@" in text:
+            found += [(MAIL, masked(one[0])) for one in MAIL_SHAPE.finditer(text) if not NOBODY.fullmatch(one[0])]
+        if LONG.search(text):
+            found += _numbers(text)
+        if DOTTED.search(text):
+            found += [(ADDRESS, masked(one[0])) for one in IPV4_SHAPE.finditer(text) if is_public_address(one[0])]
+        if text.count(":") > 4:
+            found += [(ADDRESS, masked(one[0])) for one in IPV6_SHAPE.finditer(text) if is_public_address(one[0])]
+        return found
 
-    def see(self, row: Row) -> None:
-        """Looks for them in all that the row says."""
-        self._scan.see(row)
-
-    def found(self) -> tuple[Found, ...]:
-        """One for each kind; cards and accounts are high."""
-        return tuple(self._found(name, n) for name, n in self._scan.n_rows.items())
-
-    def _found(self, name: str, n: int) -> Found:
-        what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} what looks like {name}: {self._scan.shown[name]}"
+    def tell(self, kind: str, n: int, places: tuple[Place, ...]) -> Found:
+        """Cards and accounts are high."""
+        what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} what looks like {kind}: {self._scan.shown[kind]}"
         fix = "put made-up ones in their place, unless they may be told to anyone"
-        return Found(self.kind, "high" if name in HIGH else "low", what, fix, n, tuple(self._scan.places[name]))
-
-
-def _find(text: str) -> list[Hit]:
-    found: list[Hit] = []
-    if "@" in text:
-        found += [(MAIL, masked(one[0])) for one in MAIL_SHAPE.finditer(text) if not NOBODY.fullmatch(one[0])]
-    if LONG.search(text):
-        found += _numbers(text)
-    if DOTTED.search(text):
-        found += [(ADDRESS, masked(one[0])) for one in IPV4_SHAPE.finditer(text) if is_public_address(one[0])]
-    if text.count(":") > 4:
-        found += [(ADDRESS, masked(one[0])) for one in IPV6_SHAPE.finditer(text) if is_public_address(one[0])]
-    return found
+        return Found(self.kind, "high" if kind in HIGH else "low", what, fix, n, places)
 
 
 def _numbers(text: str) -> Iterator[Hit]:

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from tunesmith.risks._contract import Found
-from tunesmith.risks._row import Row
-from tunesmith.risks._scan import Hit, Scan, looks_random, masked
-from tunesmith.risks._seen import Seen
+from tunesmith.risks._contract import Found, Place
+from tunesmith.risks._scan import Hit, Scanning, looks_random, masked
 from tunesmith.risks._words import are, rows
 
 # Each with what must stand in a text before its pattern is tried. As the issuers and secret scanners describe them:
@@ -50,7 +48,7 @@ PASSWORD_BITS = 2.5
 FUZZY = ("a password in an address", "a password or key that is assigned")
 
 
-class Secrets:
+class Secrets(Scanning):
     """What looks like a key, a token or a password: a model that has learnt it may tell it to anyone.
 
     Keys must look random, so that those of manuals are passed over. What is found is never repeated.
@@ -59,41 +57,32 @@ class Secrets:
     kind: ClassVar[str] = "secrets"
     asks: ClassVar[str] = "Are there keys, tokens or passwords?"
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-        self._scan = Scan(_find)
+    def find(self, text: str) -> list[Hit]:
+        """What of it stands in a text."""
+        found: list[Hit] = []
+        if any(mark in text for mark in MARKS):
+            found += _keys(text)
+        if "eyJ" in text:
+            found += [("a JSON web token", masked(one[0])) for one in JWT.finditer(text) if _is_jwt_header(one[1])]
+        if " PRIVATE KEY" in text and PRIVATE_KEY.search(text):
+            found.append(("a private key", "a block that begins with -----BEGIN"))
+        if "://" in text and "@" in text:
+            passwords = (one[1] for one in IN_URL.finditer(text))
+            found += [(FUZZY[0], _length(one)) for one in passwords if _may_be_password(one)]
+        if "=" in text or ":" in text:
+            low = text.lower()
+            if any(name in low for name in NAMES):
+                passwords = (one[1] for one in ASSIGNED.finditer(text))
+                found += [
+                    (FUZZY[1], _length(one)) for one in passwords if _may_be_password(one) and not CODE.search(one)
+                ]
+        return found
 
-    def see(self, row: Row) -> None:
-        """Looks for them in all that the row says."""
-        self._scan.see(row)
-
-    def found(self) -> tuple[Found, ...]:
-        """One for each kind of secret; what only may be one is low."""
-        return tuple(self._found(name, n) for name, n in self._scan.n_rows.items())
-
-    def _found(self, name: str, n: int) -> Found:
-        what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} what looks like {name}: {self._scan.shown[name]}"
+    def tell(self, kind: str, n: int, places: tuple[Place, ...]) -> Found:
+        """What only may be one is low."""
+        what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} what looks like {kind}: {self._scan.shown[kind]}"
         fix = "take it out of the rows; where it is real, have it made invalid where it was issued"
-        return Found(self.kind, "low" if name in FUZZY else "high", what, fix, n, tuple(self._scan.places[name]))
-
-
-def _find(text: str) -> list[Hit]:
-    found: list[Hit] = []
-    if any(mark in text for mark in MARKS):
-        found += _keys(text)
-    if "eyJ" in text:
-        found += [("a JSON web token", masked(one[0])) for one in JWT.finditer(text) if _is_jwt_header(one[1])]
-    if " PRIVATE KEY" in text and PRIVATE_KEY.search(text):
-        found.append(("a private key", "a block that begins with -----BEGIN"))
-    if "://" in text and "@" in text:
-        passwords = (one[1] for one in IN_URL.finditer(text))
-        found += [(FUZZY[0], _length(one)) for one in passwords if _may_be_password(one)]
-    if "=" in text or ":" in text:
-        low = text.lower()
-        if any(name in low for name in NAMES):
-            passwords = (one[1] for one in ASSIGNED.finditer(text))
-            found += [(FUZZY[1], _length(one)) for one in passwords if _may_be_password(one) and not CODE.search(one)]
-    return found
+        return Found(self.kind, "low" if kind in FUZZY else "high", what, fix, n, places)
 
 
 def _keys(text: str) -> Iterator[Hit]:

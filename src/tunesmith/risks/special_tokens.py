@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import ClassVar
 
-from tunesmith.risks._contract import Found
-from tunesmith.risks._row import Row
-from tunesmith.risks._scan import Hit, Scan
+from tunesmith.risks._contract import Found, Place
+from tunesmith.risks._scan import Hit, Scanning
 from tunesmith.risks._seen import Seen
 from tunesmith.risks._words import are, rows
 from tunesmith.text.template import Text
@@ -19,40 +18,31 @@ PARTS = ("<|", "<\uff5c", "INST]", "SYS>>", "_of_turn>", "s>")  # one of them is
 N_SHOWN = 4
 
 
-class SpecialTokens:
+class SpecialTokens(Scanning):
     """Text in the rows that a model reads as its own marks: a turn seems to end where it does not."""
 
     kind: ClassVar[str] = "special_tokens"
     asks: ClassVar[str] = "Does text stand in the rows that a model takes for its marks?"
 
     def __init__(self, seen: Seen) -> None:
-        self._seen = seen
+        super().__init__(seen)
         self._own = _one_of(_marks_of(seen.text)) if seen.text else None
         self._found_own: dict[str, None] = {}
         self._found_foreign: dict[str, None] = {}
-        self._scan = Scan(self._find)
 
-    def see(self, row: Row) -> None:
-        """Looks for them in all that the row says."""
-        self._scan.see(row)
+    def tell(self, kind: str, n: int, places: tuple[Place, ...]) -> Found:
+        """The model's own marks are high; those of other families are low where the model is known."""
+        marks = self._found_own if kind == "own" else self._found_foreign
+        shown = ", ".join(list(marks)[:N_SHOWN]) + (", ..." if len(marks) > N_SHOWN else "")
+        whose = "this model reads as special tokens" if kind == "own" else "chat templates write between turns"
+        if self._own and kind != "own":
+            whose = "chat templates of other models write between turns"
+        what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} text that {whose}: {shown}"
+        fix = "leave the marks out: the chat template writes them; one row takes one conversation in messages"
+        return Found(self.kind, "low" if self._own and kind != "own" else "high", what, fix, n, places)
 
-    def found(self) -> tuple[Found, ...]:
-        """The model's own marks, and those of other families."""
-        return tuple(self._told())
-
-    def _told(self) -> Iterator[Found]:
-        for kind, n in self._scan.n_rows.items():
-            marks = self._found_own if kind == "own" else self._found_foreign
-            shown = ", ".join(list(marks)[:N_SHOWN]) + (", ..." if len(marks) > N_SHOWN else "")
-            whose = "this model reads as special tokens" if kind == "own" else "chat templates write between turns"
-            if self._own and kind != "own":
-                whose = "chat templates of other models write between turns"
-            what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} text that {whose}: {shown}"
-            fix = "leave the marks out: the chat template writes them; one row takes one conversation in messages"
-            severity = "low" if self._own and kind != "own" else "high"
-            yield Found(self.kind, severity, what, fix, n, tuple(self._scan.places[kind]))  # type: ignore[arg-type]
-
-    def _find(self, text: str) -> list[Hit]:
+    def find(self, text: str) -> list[Hit]:
+        """Its own marks and those of others, each once."""
         if "<" not in text and "[" not in text:
             return []
         own = dict.fromkeys(self._own.findall(text)) if self._own else {}

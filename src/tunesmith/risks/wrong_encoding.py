@@ -3,10 +3,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from tunesmith.risks._contract import Found
-from tunesmith.risks._row import Row
-from tunesmith.risks._scan import Hit, Scan
-from tunesmith.risks._seen import Seen
+from tunesmith.risks._contract import Found, Place
+from tunesmith.risks._scan import Hit, Scanning
 from tunesmith.risks._words import are, rows
 
 # The later bytes of a letter in UTF-8 as cp1252 shows them, and those of them that may well follow a capital letter.
@@ -34,46 +32,35 @@ KINDS = {
 }
 
 
-class WrongEncoding:
+class WrongEncoding(Scanning):
     """Text that went wrong on its way: letters in pieces or lost, characters that nobody sees, HTML's entities."""
 
     kind: ClassVar[str] = "wrong_encoding"
     asks: ClassVar[str] = "Did text go wrong on its way into the rows?"
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
-        self._scan = Scan(_find)
+    def find(self, text: str) -> list[Hit]:
+        """What of it stands in a text."""
+        found: list[Hit] = []
+        if one := CONTROL.search(text):
+            found.append(("control", _code(one[0])))
+        if "&" in text and (one := ENTITY.search(text)) and not TAG.search(text):
+            found.append(("entity", one[0]))
+        if text.isascii():
+            return found
+        if PIECES.search(text) and (one := MOJIBAKE.search(text)):
+            found.append(("mojibake", ascii(one[0]) if CONTROL.search(one[0]) else repr(one[0])))
+        if "\ufffd" in text:
+            found.append(("lost", "U+FFFD"))
+        if one := HIDDEN.search(text):
+            found.append(("hidden", _code(one[0])))
+        return found
 
-    def see(self, row: Row) -> None:
-        """Looks at all that the row says."""
-        self._scan.see(row)
-
-    def found(self) -> tuple[Found, ...]:
-        """One for each kind; letters in pieces or lost are high from 1 % of the rows on."""
-        return tuple(self._found(kind, n) for kind, n in self._scan.n_rows.items())
-
-    def _found(self, kind: str, n: int) -> Found:
+    def tell(self, kind: str, n: int, places: tuple[Place, ...]) -> Found:
+        """Letters in pieces or lost are high from 1 % of the rows on."""
         name, fix = KINDS[kind]
         what = f"{rows(n, self._seen.n)} {are(n, 'holds', 'hold')} {name}, such as {self._scan.shown[kind]}"
         is_high = kind in ("mojibake", "lost") and n >= HIGH * self._seen.n
-        return Found(self.kind, "high" if is_high else "low", what, fix, n, tuple(self._scan.places[kind]))
-
-
-def _find(text: str) -> list[Hit]:
-    found: list[Hit] = []
-    if one := CONTROL.search(text):
-        found.append(("control", _code(one[0])))
-    if "&" in text and (one := ENTITY.search(text)) and not TAG.search(text):
-        found.append(("entity", one[0]))
-    if text.isascii():
-        return found
-    if PIECES.search(text) and (one := MOJIBAKE.search(text)):
-        found.append(("mojibake", ascii(one[0]) if CONTROL.search(one[0]) else repr(one[0])))
-    if "\ufffd" in text:
-        found.append(("lost", "U+FFFD"))
-    if one := HIDDEN.search(text):
-        found.append(("hidden", _code(one[0])))
-    return found
+        return Found(self.kind, "high" if is_high else "low", what, fix, n, places)
 
 
 def _code(character: str) -> str:

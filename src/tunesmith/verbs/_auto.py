@@ -19,8 +19,7 @@ MANY_ROWS = 1_000  # from which tuning all of them was measured to reach more: d
 ROOM = 0.85  # of the memory that is taken, as for the tokens at once
 RANKS = (8, 16, 32, 64, 128)
 TOKENS_A_WEIGHT = 2
-"""Learnt tokens that a weight of an update holds: 2 bits a weight, and about 1 bit a token of what is learnt (LoRA
-Without Regret, 2025)."""
+"""Learnt tokens that a weight of an update is taken to hold: a rule of ours that was not measured."""
 
 
 def is_open(method: Any) -> bool:

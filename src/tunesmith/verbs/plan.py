@@ -116,19 +116,21 @@ def plan(
     delivers = ready.method.delivers(ready.facts) if ready.facts else {}
     made = Plan(folder, 0, 0, 0.0, 0, 0, 0, tuple(ready.values), tuple(ready.refusals), delivers, {}, ready)
     if ready.facts and ready.settings:
-        made = _counted(made, ready.facts, ready.settings)
-        made = _timed(made, ready.facts, ready.settings, probe)
+        from tunesmith.learn import levers
+
+        work = levers.Work.of(ready.rows, ready.settings, ready.facts.window)
+        made = _counted(made, ready.facts, ready.settings, work)
+        made = _timed(made, ready.facts, ready.settings, work, probe)
     if price is not None:
         made = _priced(made, price)
     return replace(made, gaps=tuple(gaps_of(ready, folder)))
 
 
-def _counted(made: Plan, facts: BaseFacts, settings: Settings) -> Plan:
+def _counted(made: Plan, facts: BaseFacts, settings: Settings, work: Work) -> Plan:
     """With steps, tokens, memory and disk."""
     from tunesmith.learn import levers
 
     ready = made.ready
-    work = levers.Work.of(ready.rows, settings, facts.window)
     lowest = ready.method.footprint(facts).lowest
     memory, host = _memory(ready, facts)
     disk = _disk(ready, facts)
@@ -145,13 +147,11 @@ def _counted(made: Plan, facts: BaseFacts, settings: Settings) -> Plan:
     )
 
 
-def _timed(made: Plan, facts: BaseFacts, settings: Settings, probe: bool | Literal["kept"]) -> Plan:
+def _timed(made: Plan, facts: BaseFacts, settings: Settings, work: Work, probe: bool | Literal["kept"]) -> Plan:
     """With the seconds, from what was measured here where it was."""
-    from tunesmith.learn import levers
     from tunesmith.verbs import _probe
 
     ready = made.ready
-    work = levers.Work.of(ready.rows, settings, facts.window)
     seconds, why = _time(ready, facts, work)
     pace, failed = _probe.kept(ready, work) if probe else None, ""
     if pace is None and probe is True and not made.refusals:
