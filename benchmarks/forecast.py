@@ -70,7 +70,7 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     usage = run(["tune", *command(name, changes, home)])
     about = json.loads((home / "settled.json").read_text(encoding="utf-8"))["about"]
     return {
-        "changes": changes,
+        "changes": [one for one in changes if not one.startswith("data.")],
         "steps": planned["steps"],
         "forecast_seconds": planned["seconds"],
         "estimated_seconds": estimated["seconds"],
