@@ -18,6 +18,7 @@ from tunesmith import say
 from tunesmith.errors import ArtifactError, Fault
 
 PART = ".part-"  # what a name begins with while the file or folder is not whole
+EIGHT = "?" * 8  # what tempfile puts behind it
 OLD = "old"  # what stood in the place before, inside such a folder
 
 
@@ -114,8 +115,8 @@ def recover(path: Path) -> bool:
 
 
 def _leftovers(path: Path) -> list[Path]:
-    eight = "?" * 8  # what mkdtemp puts between; the name is last and whole, so that no longer one is taken for it
-    return sorted(path.parent.glob(f"{PART}{eight}-{glob.escape(path.name)}"))
+    # The name is last and whole, so that no longer one is taken for it.
+    return sorted(path.parent.glob(f"{PART}{EIGHT}-{glob.escape(path.name)}"))
 
 
 def sha256(path: Path) -> str:
@@ -161,6 +162,8 @@ def inside(folder: Path, name: str) -> Path:
 def locked(folder: Path, *, waits: bool = False) -> Iterator[None]:
     """Hold a folder for this process; the lock is gone with the process, however that ends.
 
+    Files that killed processes left half written in it, at any depth, are removed first.
+
     Args:
         folder: made when it is not there.
         waits: for another process that holds it.
@@ -183,7 +186,15 @@ def locked(folder: Path, *, waits: bool = False) -> Iterator[None]:
             ) from None
         except OSError as error:  # some network disks know no locks
             say.warn(f"{folder} cannot be locked ({error.strerror}): see that no other process writes there")
+        else:
+            _remove_half_written(folder)
         yield
+
+
+def _remove_half_written(folder: Path) -> None:
+    for left in folder.rglob(f"{PART}{EIGHT}"):
+        if left.is_file():
+            left.unlink()
 
 
 def _lock_patiently(file: Any, folder: Path) -> None:

@@ -104,6 +104,7 @@ def test_a_gate_that_nobody_judged_is_said_not_to_be(race: dict[str, ModuleType]
     assert said({"dtype": "float32", "first_loss": red, "gradient": green}) == "red: first_loss; course not judged"
 
 
+@pytest.mark.slow
 def test_tunesmith_learns_what_the_reference_learns(race: dict[str, ModuleType], tmp_path: Path) -> None:
     works = race["works"]
     folder = tmp_path / "job"

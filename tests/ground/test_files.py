@@ -159,6 +159,21 @@ def test_a_folder_is_held_by_one_process_and_free_when_it_is_killed(tmp_path: Pa
         pass
 
 
+def test_what_a_killed_process_had_half_written_goes_when_the_folder_is_held_again(tmp_path: Path) -> None:
+    code = """
+        import os, pathlib, tunesmith.files as files
+        with files.locked(pathlib.Path("run")), files.whole_file(pathlib.Path("run/deep/a.json")) as file:
+            file.write(b"half")
+            os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, check=False)
+    (tmp_path / "run" / f"{files.PART}of-the-user.txt").write_text("theirs")
+    assert len(leftovers(tmp_path / "run/deep")) == 1
+    with files.locked(tmp_path / "run"):
+        assert leftovers(tmp_path / "run/deep") == []
+        assert len(leftovers(tmp_path / "run")) == 1
+
+
 def test_who_waits_for_a_held_folder_gets_it_once_it_is_free(tmp_path: Path) -> None:
     code = """
         import pathlib, time, tunesmith.files as files

@@ -29,6 +29,7 @@ def test_json_is_compared_and_not_its_spelling() -> None:
     assert not same_json('{"a": 1} and more', '{"a": 1}')
 
 
+@pytest.mark.slow
 def test_right_answers_are_counted_in_a_batch_of_several_lengths(learnt_model: Path, tmp_path: Path) -> None:
     """The tiny model knows all of them by heart, and two of the four are JSON."""
     assert score(learnt_model, ANSWERS, tmp_path / "test.jsonl") == "2 of 4"

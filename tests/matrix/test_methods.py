@@ -160,6 +160,7 @@ ROWS = {
     ),
 }
 each = pytest.mark.parametrize("name", ROWS)
+QUICK = ("full", "freeze", "lora", "qlora", "adapter", "prefix")  # soon learnt by heart, and one of each kind
 DATA = random_rows((12, 9, 20, 7, 12, 15, 8, 12), share=0.6)
 
 
@@ -233,7 +234,7 @@ def test_only_its_own_weights_move_and_all_of_them_do(name: str, base: Path, tmp
     assert {key for key, weight in after.items() if not torch.equal(weight, before[key])} == moves
 
 
-@each
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in ROWS])
 def test_eight_rows_are_learnt_by_heart(name: str, base: Path, tmp_path: Path) -> None:
     row, facts = ROWS[name], BaseFacts.read(base)
     method = row.heart or row.method

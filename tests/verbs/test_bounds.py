@@ -27,6 +27,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix": {"kind": "prefix"},
 }
 
+# A process begins with the peak of the one that started it, and this one is large: a small one stands between.
+MEASURE = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
 
 def tree_of(base: str, method: dict[str, Any], folder: Path, n_rows: int, epochs: float) -> dict[str, Any]:
     pairs = {f"{ask} ({number})": answer for number in range(n_rows) for ask, answer in SHOP.items()}
@@ -40,18 +49,16 @@ def taken(tree: dict[str, Any], folder: Path) -> tuple[int, int]:
     (folder / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")  # JSON is YAML
     words = [sys.executable, "-m", "tunesmith", "tune", str(folder / "recipe.yaml"), "--into", str(folder / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_WAIT_POLICY": "passive"}
-    child = subprocess.Popen([*words, "--quiet"], stdout=subprocess.DEVNULL, env=environment)
+    measured = [sys.executable, "-S", "-c", MEASURE, *words, "--quiet"]
+    child = subprocess.Popen(measured, stdout=subprocess.PIPE, text=True, env=environment)
     most = 0
-    while True:
+    while child.poll() is None:
         most = max(most, size(folder / "run"))
-        ended, status, usage = os.wait4(child.pid, os.WNOHANG)
-        if ended:
-            child.returncode = os.waitstatus_to_exitcode(status)
-            break
         time.sleep(0.02)
     assert child.returncode == 0
+    assert child.stdout is not None
     unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit, max(most, size(folder / "run"))
+    return int(child.stdout.read().split()[-1]) * unit, max(most, size(folder / "run"))
 
 
 def size(folder: Path) -> int:
@@ -65,8 +72,7 @@ def size(folder: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not say what a process took; run it on Linux")
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("base", ["tiny", SMALL_REAL])
+@pytest.mark.parametrize(("base", "name"), [*(("tiny", name) for name in METHODS), (SMALL_REAL, "lora")])
 def test_a_run_stays_within_the_bounds_of_its_plan(base: str, name: str, tmp_path: Path) -> None:
     is_tiny = base == "tiny"
     named = str(save(tmp_path / "base", num_hidden_layers=4, initializer_range=0.15)) if is_tiny else base
