@@ -154,6 +154,8 @@ class Data(Part):
     """File, or a fraction of `train` that is held out; never learnt from."""
     format: FormatName = None
     """How a row is read; found from the rows when left out."""
+    system_prompt: Literal["keep", "drop"] = "keep"
+    """`drop`: rows are learnt without the system prompt that they begin with, and asked without it from then on."""
 
     @property
     def parts(self) -> tuple[Rows, ...]:
@@ -300,6 +302,8 @@ class Recipe(Part):
             tree["data"]["test"],
             tree["run"]["checkpoint_minutes"],
         )
+        if self.data.system_prompt == "keep":  # as runs from before there was a choice were hashed
+            del tree["data"]["system_prompt"]
         mixture = [[one.weight, one.format] for one in self.data.parts]
         if any(weight != 1 or format != self.data.format for weight, format in mixture):
             tree["data"]["mixture"] = mixture

@@ -16,10 +16,12 @@ from tunesmith.learn.lean_layers import lean_layers
 from tunesmith.learn.loss import DocumentLoss, recompute_activations
 from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.lora import Lora
+from tunesmith.methods.qlora import Qlora
 from tunesmith.weights.facts import BaseFacts
 from tunesmith.weights.load import load
 
 ROWS = random_rows((12, 30, 7))
+NO_FOUR_BITS = "bitsandbytes is missing; to get it, pip install 'tunesmith[qlora]'"
 N_LINEAR, N_NORMS, N_GATED = 7, 2, 1
 
 
@@ -52,14 +54,17 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
         assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
-def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [Lora, Qlora])
+def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(method: Any, tmp_path: Path) -> None:
+    if method is Qlora:
+        pytest.importorskip("bitsandbytes", reason=NO_FOUR_BITS)
     base = save(tmp_path)
     facts = BaseFacts.read(base)
 
     def begun(dtype: torch.dtype, seed: int) -> Any:
         """With the frozen weights that bfloat16 has, in either type, and the same updates."""
         torch.manual_seed(seed)
-        return shaken(Lora(rank=4).wrap(load(base, torch.bfloat16).to(dtype), facts)).train()
+        return shaken(method(rank=4).wrap(load(base, torch.bfloat16).to(dtype), facts)).train()
 
     def away(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
         gaps = [(found[name] - one).norm() / one.norm() for name, one in exact.items()]
@@ -75,6 +80,22 @@ def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(tmp_path: Path)
         assert lean_loss == pytest.approx(loss, rel=2**-8)
         lean.append(away(lean_slopes, slopes))
     assert sum(lean) < sum(library) < 8 * 0.1
+
+
+def test_updates_of_a_base_in_four_bits_go_the_lean_way_too(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason=NO_FOUR_BITS)
+    base = save(tmp_path)
+    facts = BaseFacts.read(base)
+    model = shaken(Qlora(rank=4).wrap(load(base), facts)).train()
+    loss, slopes = told(model)
+    with lean_layers(model, torch.float32) as n:
+        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1
+        lean_loss, lean_slopes = told(model)
+    assert lean_loss == pytest.approx(loss, rel=1e-6)
+    assert lean_slopes.keys() == slopes.keys()
+    assert len(slopes) == 2 * N_LINEAR * facts.n_layers
+    for name, one in slopes.items():
+        assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
 def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:

@@ -65,14 +65,16 @@ def a_run(
     tuned: Path,
     train: Sequence[tuple[str, str]] = tuple(OTHERS.items()),
     test: Sequence[tuple[str, str]] | None = tuple(ANSWERS.items()) * 3,
+    system: str = "",
+    system_prompt: str = "keep",
 ) -> Run:
     """A run as tuning leaves it, its model made elsewhere."""
     import shutil
 
     run = Run(folder / "run")
-    data = f"train: {write(folder / 'train.jsonl', train)}, format: messages"
+    data = f"train: {write(folder / 'train.jsonl', train, system)}, format: messages, system_prompt: {system_prompt}"
     if test is not None:
-        data += f", test: {write(folder / 'test.jsonl', test)}"
+        data += f", test: {write(folder / 'test.jsonl', test, system)}"
     shutil.copytree(tuned, run.folder / "model")
     (run.folder / "recipe.yaml").write_text(f"base: {base}\ndata: {{{data}}}\n")
     (run.folder / "README.md").write_text("# A tuned model\n\nMine.\n")
@@ -101,6 +103,22 @@ def test_tuning_that_knows_the_answers_is_shipped(models: Mapping[str, Path], tm
     assert tuned.harm["not_stopped"].value == 0
     assert tuned.first_milliseconds is not None
     assert tuned.as_json()["rows_timed"] == 4, "each question came three times"
+
+
+def test_a_model_that_was_tuned_without_the_system_prompt_is_asked_without_it(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """The learnt model knows its questions alone: with words before them it answers otherwise."""
+    run = a_run(tmp_path, models["random"], models["learnt"], system="the lazy dog " * 9, system_prompt="drop")
+    export(run, to=[Gguf(types=("f32",))])
+    proof = prove(run, runtimes=["torch", "llama_cpp"])
+    base, prompted, tuned, there = proof.arms
+    assert [one.quality[proof.metric.kind].value for one in (tuned, there)] == [1, 1]
+    assert [one.sent for one in (tuned, there)] == ["the row without its system prompt, as it was tuned"] * 2
+    assert base.sent == "the row as it stands in the data, with its own system prompt"
+    assert base.prompt_tokens > tuned.prompt_tokens
+    assert tuned.prompt_tokens == there.prompt_tokens
+    assert prompted.prompt_tokens >= base.prompt_tokens
 
 
 def test_tuning_on_shuffled_answers_is_not_shipped(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.learn.lean_gate import gated, is_gated
+from tunesmith.learn.lean_update import is_plain_update, updated
 
 LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"})
 RMS_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
@@ -37,8 +38,8 @@ def lean_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[int]:
 
 
 def _lean_forward(layer: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor] | None:
-    if _is_plain_update(layer):
-        return partial(_updated, layer, dtype)
+    if is_plain_update(layer):
+        return partial(updated, layer, dtype)
     if _is_rms_norm(layer):
         return partial(_normed, layer, dtype)
     if is_gated(layer):
@@ -98,58 +99,3 @@ class _Normed(torch.autograd.Function):
         given = above * weight
         along = torch.linalg.vecdot(given, wide)[..., None] * scale**2 / x.shape[-1]
         return given.addcmul_(wide, along, value=-1.0).mul_(scale).to(x.dtype), slope, None, None
-
-
-def _is_plain_update(layer: nn.Module) -> bool:
-    """Whether it is PEFT's LoRA on a frozen matrix, of one adapter that nothing else is done to."""
-    from peft.tuners.lora import Linear
-
-    if type(layer) is not Linear or layer.merged or layer.disable_adapters or len(layer.active_adapters) != 1:
-        return False
-    (name,) = layer.active_adapters
-    base: Any = layer.base_layer
-    return (
-        type(base) is nn.Linear
-        and not base.weight.requires_grad
-        and name in layer.lora_A
-        and name not in layer.lora_variant
-        and type(layer.lora_dropout[name]) is nn.Identity
-        and layer.lora_B[name].bias is None
-        and not layer.fan_in_fan_out
-    )
-
-
-def _updated(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
-    (name,) = layer.active_adapters
-    base, a, b = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
-    made: Tensor = _Updated.apply(x, base.weight, a, b, layer.scaling[name], dtype)
-    return made if base.bias is None else made + base.bias.to(dtype)
-
-
-class _Updated(torch.autograd.Function):
-    """x W' + s x A' B', for x (.., inputs), W (outputs, inputs), A (R, inputs) and B (outputs, R); W stays as it is.
-
-    What goes back is kept once, in the type of the products, and each sum is made where its first part stands.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-        rows, weight, a, b = (one.to(dtype) for one in (x.reshape(-1, x.shape[-1]), weight, a, b))
-        with torch.autocast(x.device.type, enabled=False):
-            narrow = rows @ a.T  # (T, R)
-            out = (rows @ weight.T).addmm_(narrow, b.T, alpha=scale)
-        ctx.save_for_backward(rows, narrow, weight, a, b)
-        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
-        return out.reshape(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        rows, narrow, weight, a, b = ctx.saved_tensors
-        given = upstream[0].reshape(-1, upstream[0].shape[-1])
-        slope = (given @ b).mul_(ctx.scale)  # (T, R)
-        slope_a = (slope.T @ rows).float()
-        slope_b = (given.T @ narrow).float().mul_(ctx.scale)
-        slope_x = None
-        if ctx.needs_input_grad[0]:
-            slope_x = (given @ weight).addmm_(slope, a).reshape(ctx.shape).to(ctx.dtype)
-        return slope_x, None, slope_a, slope_b, None, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Message = Mapping[str, Any]
@@ -11,6 +11,14 @@ Message = Mapping[str, Any]
 
 Ask = Sequence[Message] | str
 """What a runtime is asked: the turns so far, or the beginning of a raw text."""
+
+
+SYSTEM = ("system", "developer")
+
+
+def n_system(messages: Sequence[Message]) -> int:
+    """How many turns of the system stand first."""
+    return next((at for at, one in enumerate(messages) if one["role"] not in SYSTEM), len(messages))
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,16 @@ class Example:
     def is_chat(self) -> bool:
         """Whether it is a conversation."""
         return bool(self.messages)
+
+    @property
+    def n_system(self) -> int:
+        """How many turns of the system stand first."""
+        return n_system(self.messages)
+
+    def without_system(self) -> Example:
+        """The same without them."""
+        n = self.n_system
+        return replace(self, messages=self.messages[n:], learn=self.learn[n:]) if n else self
 
 
 @dataclass(frozen=True)

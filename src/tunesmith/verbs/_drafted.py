@@ -11,6 +11,7 @@ from tunesmith import rooms
 from tunesmith.errors import DataError, Fault, PlanError
 from tunesmith.machine import Chosen
 from tunesmith.recipe import Recipe
+from tunesmith.text.example import Example
 from tunesmith.verbs._ready import Ready, make_ready
 
 HELD_OUT = 0.1
@@ -33,6 +34,8 @@ class Drafted:
     values: Mapping[str, Chosen]
     n_rows: int
     n_held_out: int
+    n_system_words: int
+    """Of the system prompt that all rows begin with; 0 where there is none."""
     about_base: str
 
 
@@ -73,8 +76,14 @@ def draft(base: str, data: str) -> Drafted:
         values={value.name: value for value in ready.values},
         n_rows=len(reading.examples),
         n_held_out=len(ready.held_out),
+        n_system_words=_n_system_words(reading.examples),
         about_base=f"{ready.facts.n_parameters / 1e6:,.0f} million weights, attends to {ready.facts.context:,} tokens",
     )
+
+
+def _n_system_words(examples: Sequence[Example]) -> int:
+    said = {tuple(str(one.get("content")) for one in example.messages[: example.n_system]) for example in examples}
+    return len(" ".join(said.pop()).split()) if len(said) == 1 else 0
 
 
 def _test_beside(data: str) -> str | None:

@@ -10,10 +10,9 @@ from typing import Any
 from tunesmith import files, say
 from tunesmith.artifact import Run
 from tunesmith.errors import DataError, Fault
-from tunesmith.text.example import Example, Message
+from tunesmith.text.example import SYSTEM, Example, Message, n_system
 
 N_LONGEST = 64
-SYSTEM = ("system", "developer")
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ class Question:
     @property
     def system(self) -> tuple[Message, ...]:
         """The turns of the system that stand first."""
-        n = next((at for at, one in enumerate(self.ask) if one["role"] not in SYSTEM), len(self.ask))
-        return self.ask[:n]
+        return self.ask[: n_system(self.ask)]
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -114,7 +112,7 @@ def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
     """The rows that the run learnt from, and those that it held out."""
     from tunesmith.formats._reading import read
     from tunesmith.formats._split import split
-    from tunesmith.verbs._ready import data_hash
+    from tunesmith.verbs._ready import as_learnt, data_hash
 
     recipe, manifest = run.recipe, run.manifest
     if manifest is None or data_hash(recipe) != manifest.parents["data"]:
@@ -126,7 +124,12 @@ def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
     train = read(data.names, [one.format for one in data.parts], named).examples
     if named:
         return train, read(named, data.format).examples
-    return split(train, data.test, recipe.run.seed) if isinstance(data.test, float) and train else (train, ())
+    if not isinstance(data.test, float) or not train:
+        return train, ()
+    learnt = [as_learnt(data, one) for one in train]  # as they were when the run parted them
+    whole = {id(one): row for one, row in zip(learnt, train, strict=True)}
+    kept, held = split(learnt, data.test, recipe.run.seed)
+    return [whole[id(one)] for one in kept], [whole[id(one)] for one in held]
 
 
 def _content(example: Example) -> str:

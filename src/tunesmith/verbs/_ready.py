@@ -17,7 +17,7 @@ from tunesmith import files, rooms, say
 from tunesmith.errors import Fault, TunesmithError
 from tunesmith.exports._contract import Dependent
 from tunesmith.machine import Chosen, Machine
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import Data, Recipe
 from tunesmith.text import virtual, vocabulary
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
@@ -116,10 +116,11 @@ def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
         sources = _sources(ready, named)
         train = tuple(example for source in sources for example in source)
         if named:
-            test = read(named, data.format)
-            _add_faults(ready, test.faults)
-            _not_learnt(ready, train, test.examples)
-            return _mixed(ready, sources, train), test.examples
+            reading = read(named, data.format)
+            _add_faults(ready, reading.faults)
+            test = [as_learnt(data, example) for example in reading.examples]
+            _not_learnt(ready, train, test)
+            return _mixed(ready, sources, train), test
         if not isinstance(data.test, float) or not train:
             return _mixed(ready, sources, train), ()
         kept, held = split(train, data.test, ready.recipe.run.seed)
@@ -138,12 +139,29 @@ def _sources(ready: Ready, without: str | None) -> list[list[Example]]:
     parts = ready.recipe.data.parts
     sources: list[list[Example]] = [[] for _ in parts]
     faults: list[Fault] = []
+    n_with = 0  # rows with a system prompt
     for taken in Stream([one.path for one in parts], [one.format for one in parts], without):
         faults += taken.faults
         if taken.example is not None:
-            sources[taken.source].append(taken.example)
+            n_with += bool(taken.example.n_system)
+            sources[taken.source].append(as_learnt(ready.recipe.data, taken.example))
     _add_faults(ready, faults)
+    if ready.recipe.data.system_prompt == "drop":
+        _say_dropped(ready, n_with, sum(map(len, sources)))
     return sources
+
+
+def as_learnt(data: Data, example: Example) -> Example:
+    """A row as the recipe lets it be learnt: with the system prompt that it begins with, or without."""
+    return example.without_system() if data.system_prompt == "drop" else example
+
+
+def _say_dropped(ready: Ready, n_with: int, n_rows: int) -> None:
+    if n_with:
+        why = "as the recipe says: what it asks for is learnt, and it need not be sent from then on"
+        ready.values.append(Chosen("system_prompt", f"dropped from {n_with:,} of {n_rows:,} rows", why))
+    elif n_rows:
+        say.warn("data.system_prompt is drop, and no row begins with a system prompt: nothing is dropped")
 
 
 def _mixed(ready: Ready, sources: Sequence[Sequence[Example]], kept: Sequence[Example]) -> Sequence[Example]:

@@ -239,6 +239,7 @@ def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True
     said.
     """
     from tunesmith.formats._reading import read
+    from tunesmith.verbs._ready import as_learnt
 
     data = run.recipe.data
     train = data.names, [one.format for one in data.parts]
@@ -251,7 +252,7 @@ def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True
     for example in examples:
         if len(asks) == n:
             break
-        ask = _ask_of(example)
+        ask = _ask_of(as_learnt(data, example))
         if example.tools or not fits(ask):
             n_passed += 1
         else:

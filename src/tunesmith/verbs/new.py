@@ -57,7 +57,7 @@ base: {base}
 data:
   train: {data}
 {test}
-
+{system}
 # {why_objective}
 objective: {objective}
 
@@ -133,6 +133,7 @@ def _filled(path: Path, found: Drafted, base: str) -> str:
         base=_word(base),
         data=_word(found.train),
         test=_test(found),
+        system=_system(found.n_system_words),
         objective=found.objective,
         why_objective=OBJECTIVES[found.objective],
         why_method=_line(values["method"].why),
@@ -170,6 +171,13 @@ def _test(found: Drafted) -> str:
         lines = ["never learnt from: this share of train, as no file of test rows stands beside it"]
         lines += [f"test: {found.test:g}", "# or a file: test: test.jsonl"]
     return "\n".join(f"  {line}" for line in (f"# {lines[0]}", *lines[1:]))
+
+
+def _system(n_words: int) -> str:
+    if not n_words:
+        return ""
+    why = f"all rows begin with one system prompt of {n_words:,} words; drop: what it asks for is learnt, and not sent"
+    return f"  # {why}\n  system_prompt: keep\n"
 
 
 def _method(found: Drafted) -> str:

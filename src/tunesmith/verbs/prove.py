@@ -13,6 +13,7 @@ from tunesmith.metrics._choose import choose
 from tunesmith.metrics._contract import Metric
 from tunesmith.recipe import Recipe
 from tunesmith.runtimes._contract import Keeper
+from tunesmith.text.example import Ask
 from tunesmith.text.template import Text
 from tunesmith.verbs._forgotten import forgotten, nats
 from tunesmith.verbs._proof_arms import Arm, arm, finite
@@ -176,7 +177,7 @@ class _Proving:
 
     def _that_fit(self, drawn: Drawn) -> Drawn:
         tuned = Room(self.text, self.room.n_prompt, self.max_tokens)
-        fit = tuple(one for one in drawn.questions if self.room.fits(one.ask) and tuned.fits(one.ask))
+        fit = tuple(one for one in drawn.questions if self.room.fits(one.ask) and tuned.fits(self._to_tuned(one)))
         if not fit:
             what = f"no held-out row leaves room for an answer in the context of {self.n_context} tokens"
             raise DataError(Fault("prove/too-long", what, fix="hold out shorter rows, or tune a base of more context"))
@@ -242,7 +243,7 @@ class _Proving:
 
     def _tuned(self) -> tuple[Arm, list[list[float]]]:
         with self._asker(self.tuned) as asker:
-            tuned = self._arm("tuned", asker, self.text, [one.ask for one in self.questions], self._as_it_is())
+            tuned = self._arm("tuned", asker, self.text, self._as_tuned(), self._sent_to_tuned())
             return tuned, nats(asker, self.text, self.n_context)
 
     @contextmanager
@@ -250,6 +251,22 @@ class _Proving:
         with Asker(speaker, self.folder / "answers") as asker:
             yield asker
             self.n_new += asker.n_new
+
+    @property
+    def _drops(self) -> bool:
+        """Whether the model was tuned without the system prompts of the rows, and is asked without them."""
+        return self.recipe.data.system_prompt == "drop"
+
+    def _to_tuned(self, question: Question) -> Ask:
+        return question.turns if self._drops else question.ask
+
+    def _as_tuned(self) -> list[Ask]:
+        return [self._to_tuned(one) for one in self.questions]
+
+    def _sent_to_tuned(self) -> str:
+        if self._drops and any(one.system for one in self.questions):
+            return "the row without its system prompt, as it was tuned"
+        return self._as_it_is()
 
     def _as_it_is(self) -> str:
         n = sum(bool(one.system) for one in self.questions)
@@ -285,11 +302,12 @@ class _Proving:
             except TunesmithError as error:
                 skipped[f"{name} in {job.runtime.kind}"] = error.faults[0].what
             else:
-                yield arm(name, self._speaker_of(name, job), self._as_it_is(), self.questions, said, self.metrics)
+                sent = self._sent_to_tuned()
+                yield arm(name, self._speaker_of(name, job), sent, self.questions, said, self.metrics)
 
     def _ask_there(self, name: str, job: Job) -> list[Said]:
         with self._asker(self._speaker_of(name, job)) as asker:
-            asks = [one.ask for one in self.questions]
+            asks = self._as_tuned()
             return asker.answers(asks, self.max_tokens, f"ask {name} in {job.runtime.kind}")
 
     def _speaker_of(self, name: str, job: Job) -> Speaker:

@@ -102,16 +102,21 @@ def dequantise(model: nn.Module) -> None:
 
 def layers(model: nn.Module) -> Mapping[str, nn.Module]:
     """The layers that stand in NF4, by name."""
+    return {name: module for name, module in model.named_modules() if is_packed(module)}
+
+
+def is_packed(layer: nn.Module) -> bool:
+    """Whether it is a linear layer that stands in NF4."""
     kind = getattr(getattr(sys.modules.get("bitsandbytes"), "nn", None), "Linear4bit", ())
-    return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
+    return isinstance(layer, kind)
 
 
-def weight_of(layer: nn.Module) -> Tensor:
-    """The weight (outputs, inputs) of a layer in NF4, as its products see it: float32."""
+def weight_of(layer: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The weight (outputs, inputs) of a layer in NF4, as its products see it."""
     bnb: Any = library()
     held: Any = layer.weight
     told: Tensor = bnb.functional.dequantize_4bit(held.data, held.quant_state)
-    return told.float()
+    return told.to(dtype)
 
 
 def _plain(layer: Any) -> nn.Linear:
