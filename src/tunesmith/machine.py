@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -219,6 +220,25 @@ def count_cores() -> int:
 def is_busy(machine: Machine) -> bool:
     """Whether other work takes half of the cores; False where the system does not say."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] >= machine.n_cores / 2
+
+
+def peak_memory_bytes(pid: int | None = None) -> int | None:
+    """The most memory that a process has held, this one when left out; None where the system does not tell."""
+    try:
+        told = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def forget_peak_memory() -> bool:
+    """From now on the peak of this process is counted anew; whether the system can do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def _memory_bytes() -> int:

@@ -88,6 +88,18 @@ class Server:
         except WRONG_REPLY as error:
             raise RuntimeFault(self._fault("/api/tags", error)) from None
 
+    def loaded(self) -> Mapping[str, int]:
+        """The bytes of memory that each loaded model takes, as the server says, by name and tag.
+
+        Raises:
+            RuntimeFault: as `ask`.
+        """
+        try:
+            with self._open("/api/ps", timeout_s=30) as reply:
+                return {tagged(str(one["name"])): int(one["size"]) for one in json.load(reply)["models"] or []}
+        except WRONG_REPLY as error:
+            raise RuntimeFault(self._fault("/api/ps", error)) from None
+
     def create(self, payload: Mapping[str, Any], weights: Path) -> bool:
         """Make the model of a body for `/api/create`, unless it was made from the same before and is still there.
 

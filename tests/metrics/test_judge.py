@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat_server import Reply, completion, server
+from tunesmith import endpoint
 from tunesmith.errors import RuntimeFault
-from tunesmith.metrics import _endpoint
 from tunesmith.metrics._contract import Row
 from tunesmith.metrics.judge import ONE, TWO, Judge
 
@@ -21,51 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 KEY = "sk-not-to-be-seen-anywhere"
 ROW = Row("It is tea.", "Tea", asked="Which drink?")
 
-Reply = tuple[int, Mapping[str, str], str]  # status, headers, body
-
-
-def completion(content: str | None) -> Reply:
-    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
-
-
-@contextmanager
-def server(answer: Callable[[int, dict[str, Any]], Reply]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers its n-th request as the function says; gives its address and what it was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-            with suppress(ConnectionError):  # who asked has waited long enough
-                self.reply(*answer(len(asked), body))
-
-        def reply(self, status: int, headers: Mapping[str, str], text: str) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: the test looks at `asked`."""
-
-    listens = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listens.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listens.server_address[1]}/v1", asked
-    finally:
-        listens.shutdown()
-        listens.server_close()
-        thread.join()
-
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith.metrics._endpoint._memory", lambda: tmp_path / "judge")
-    monkeypatch.setattr(_endpoint, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("tunesmith.endpoint._memory", lambda: tmp_path / "judge")
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.0)
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
 
@@ -153,7 +112,7 @@ def test_of_two_answers_both_orders_are_asked_so_that_standing_first_gains_nothi
 def test_a_busy_server_is_asked_again_and_as_late_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
-    monkeypatch.setattr(_endpoint, "FIRST_WAIT_S", 0.5)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.5)
     replies = {1: (429, {"Retry-After": "7"}, "{}"), 2: (503, {}, "busy"), 3: (200, {}, "no json")}
     with server(lambda n, body: replies.get(n, completion('{"grade": 3}'))) as (address, asked):
         assert judge(address).score(ROW) == 3.0
@@ -178,8 +137,8 @@ def test_a_refusal_says_what_the_server_said_but_never_the_key(reply: Reply, sai
             judge(address).score(ROW)
         assert len(asked) == n_asked
     (fault,) = caught.value.faults
-    assert fault.code == "metric/judge-refused"
-    assert fault.what == f"the judge says {said}"
+    assert fault.code == "endpoint/refused"
+    assert fault.what == f"the server says {said}"
     assert KEY not in str(caught.value)
 
 
@@ -187,12 +146,12 @@ def test_a_server_that_is_gone_is_a_fault_with_its_address() -> None:
     with pytest.raises(RuntimeFault) as caught:
         judge("http://127.0.0.1:9/v1").score(ROW)
     (fault,) = caught.value.faults
-    assert fault.code == "metric/judge-gone"
+    assert fault.code == "endpoint/gone"
     assert "http://127.0.0.1:9/v1" in fault.fix
 
 
 def test_a_server_that_says_nothing_is_left_after_the_time_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_endpoint, "TRIES", 2)
+    monkeypatch.setattr(endpoint, "TRIES", 2)
     done = threading.Event()
 
     def hangs(n: int, body: dict[str, Any]) -> Reply:
@@ -200,7 +159,7 @@ def test_a_server_that_says_nothing_is_left_after_the_time_that_is_set(monkeypat
         return completion("late")
 
     with server(hangs) as (address, asked):
-        with pytest.raises(RuntimeFault, match="metric/judge-gone"):
+        with pytest.raises(RuntimeFault, match="endpoint/gone"):
             judge(address, timeout_s=0.2).score(ROW)
         assert len(asked) == 2
         done.set()
@@ -212,13 +171,13 @@ def test_a_server_that_says_nothing_is_left_after_the_time_that_is_set(monkeypat
         ("https://api.example.com/v1", []),
         ("http://localhost:11434/v1", []),
         ("http://[::1]:8080/v1", []),
-        ("http://api.example.com/v1", ["metric/judge-address"]),
-        ("http://127.0.0.1.example.com/v1", ["metric/judge-address"]),
-        ("https://me:secret@api.example.com/v1", ["metric/judge-address"]),
-        ("file:///etc/passwd", ["metric/judge-address"]),
-        ("https://x:99999/v1", ["metric/judge-address"]),
-        ("api.example.com", ["metric/judge-address"]),
-        ("", ["metric/judge-address"]),
+        ("http://api.example.com/v1", ["endpoint/address"]),
+        ("http://127.0.0.1.example.com/v1", ["endpoint/address"]),
+        ("https://me:secret@api.example.com/v1", ["endpoint/address"]),
+        ("file:///etc/passwd", ["endpoint/address"]),
+        ("https://x:99999/v1", ["endpoint/address"]),
+        ("api.example.com", ["endpoint/address"]),
+        ("", ["endpoint/address"]),
     ],
 )
 def test_texts_and_key_go_to_this_machine_or_over_https_alone(address: str, codes: list[str]) -> None:
@@ -234,7 +193,7 @@ def test_a_judge_without_a_model_or_a_key_that_is_not_there_is_refused_before_it
     with pytest.raises(RuntimeFault) as caught:
         Judge(address="ftp://x", key_from="JUDGE_KEY").score(ROW)
     codes = [one.code for one in caught.value.faults]
-    assert codes == ["metric/judge-no-model", "metric/judge-address", "metric/judge-no-key"]
+    assert codes == ["metric/judge-no-model", "endpoint/address", "endpoint/no-key"]
     assert Judge(model="big").refuse() == []
 
 

@@ -11,12 +11,13 @@ import pytest
 
 import needs
 from browsing import chromium
+from chat_server import Reply, server
 from tiny.learnt import ANSWERS, save_learnt
 from tiny.models import save
 from tunesmith import files
 from tunesmith.artifact import MARK, Manifest, Model, Run, seal
 from tunesmith.cli import main
-from tunesmith.errors import ArtifactError, DataError, RecipeError
+from tunesmith.errors import ArtifactError, DataError, RecipeError, RuntimeFault
 from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.ollama import Ollama
 from tunesmith.exports.web import Web
@@ -35,8 +36,13 @@ KEYS = {
 }  # fmt: skip
 ARM_KEYS = {
     "name", "runtime", "variant", "sent", "quality", "together", "prompt_tokens", "answer_tokens", "milliseconds",
-    "first_token_milliseconds", "rows_timed", "bytes", "harm",
+    "first_token_milliseconds", "rows_timed", "bytes", "peak_memory_bytes", "harm",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.endpoint.FIRST_WAIT_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,86 @@ def test_a_model_that_was_tuned_without_the_system_prompt_is_asked_without_it(
     assert base.prompt_tokens > tuned.prompt_tokens
     assert tuned.prompt_tokens == there.prompt_tokens
     assert prompted.prompt_tokens >= base.prompt_tokens
+
+
+def test_a_server_of_someone_else_is_a_yardstick(
+    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"], system="Be short.")
+    monkeypatch.setenv("YARD_KEY", "sk-not-to-be-seen")
+
+    def reply(n: int, body: dict[str, Any]) -> Reply:
+        said = ANSWERS[body["messages"][-1]["content"]]
+        counts = {"prompt_tokens": 30, "completion_tokens": 5}
+        choice = {"message": {"content": said if n % 2 else "no"}, "finish_reason": "stop"}
+        return 200, {}, json.dumps({"choices": [choice], "usage": counts})
+
+    with server(reply) as (address, asked):
+        proof = prove(run, runtimes=[], endpoint=address, endpoint_model="big", endpoint_key="YARD_KEY")
+        n_asked = len(asked)
+        again = prove(run, runtimes=[], endpoint=address, endpoint_model="big", endpoint_key="YARD_KEY")
+        assert len(asked) == n_asked == 3 + len(ANSWERS), "three to warm up, and nothing twice"
+    assert again.kept
+    one = proof.arms[-1]
+    assert (one.name, one.speaker.runtime) == ("big at 127.0.0.1", "endpoint")
+    assert 0 < one.quality[proof.metric.kind].value < 1
+    assert (one.prompt_tokens, one.answer_tokens, one.peak_memory_bytes) == (30, 5, None)
+    assert [turn["role"] for turn in asked[0]["messages"]] == ["system", "user"]
+    assert {one["key"] for one in asked} == {"Bearer sk-not-to-be-seen"}
+    written = [path.read_text() for path in (run.folder / "proof").rglob("*") if path.is_file()]
+    assert len(written) >= 4
+    assert not any("sk-not-to-be-seen" in text for text in written)
+    gone = prove(run, runtimes=[], endpoint=address, endpoint_model="other", endpoint_key="YARD_KEY")
+    assert "does not answer" in gone.skipped["other at 127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "codes"),
+    [
+        ({"endpoint": "https://api.example.com/v1"}, ["prove/no-endpoint-model"]),
+        ({"endpoint_model": "big"}, ["prove/no-endpoint"]),
+        ({"endpoint": "http://api.example.com/v1", "endpoint_model": "big"}, ["endpoint/address"]),
+        (
+            {"endpoint": "http://127.0.0.1:9/v1", "endpoint_model": "big", "endpoint_key": "NO_SUCH_VARIABLE"},
+            ["endpoint/no-key"],
+        ),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused_before_anything_is(
+    asked: dict[str, str], codes: list[str], models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    with pytest.raises(RuntimeFault) as raised:
+        prove(run, **asked)  # type: ignore[arg-type]
+    assert [fault.code for fault in raised.value.faults] == codes
+    assert not (run.folder / "proof").exists()
+
+
+def test_another_run_is_a_yardstick_unless_it_has_learnt_the_rows(models: Mapping[str, Path], tmp_path: Path) -> None:
+    run = a_run(tmp_path / "one", models["random"], models["learnt"])
+    other = a_run(tmp_path / "two", models["random"], models["shuffled"])
+    proof = prove(run, runtimes=[], with_=other)
+    assert proof.arms[-1].name == "run run"
+    assert proof.arms[-1].quality[proof.metric.kind].value < 1
+    assert proof.judged.verdict == "ship"
+    spoilt = a_run(tmp_path / "three", models["random"], models["shuffled"], train=tuple(ANSWERS.items()), test=None)
+    proof = prove(run, runtimes=[], with_=spoilt)
+    assert proof.skipped["run run"] == "it has learnt 12 of the 12 rows"
+    assert len(proof.arms) == 3
+    (tmp_path / "two/train.jsonl").unlink()
+    assert "cannot be known" in prove(run, runtimes=[], with_=other).skipped["run run"]
+
+
+def test_the_memory_of_each_runtime_is_told_and_kept(models: Mapping[str, Path], tmp_path: Path) -> None:
+    run = a_run(tmp_path, models["random"], models["learnt"])
+    export(run, to=[Gguf(types=("f32",))])
+    proof = prove(run, runtimes=["llama_cpp"])
+    told = {one.speaker.runtime: one.peak_memory_bytes for one in proof.arms}
+    assert set(told) == {"torch", "llama_cpp"}
+    for runtime, n_bytes in told.items():
+        assert n_bytes is not None, runtime
+        assert 2e7 < n_bytes < 2e10, runtime
+    assert prove(run, runtimes=["llama_cpp"]).as_json()["arms"] == proof.as_json()["arms"]
 
 
 def test_tuning_on_shuffled_answers_is_not_shipped(

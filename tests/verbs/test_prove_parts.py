@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tunesmith.metrics.exact_match import ExactMatch
 from tunesmith.runtimes._contract import Answer
 from tunesmith.text.template import Text
 from tunesmith.verbs._forgotten import forgotten
+from tunesmith.verbs._page_of_proof import LEFT, RIGHT, WIDTH, _lengths
 from tunesmith.verbs._proof_arms import Arm, arm
 from tunesmith.verbs._proof_asker import Asker, Said, Speaker
 from tunesmith.verbs._proof_prompt import Prompter, Room, prompted
@@ -141,6 +143,17 @@ def test_a_file_that_is_worse_than_the_model_and_new_harm_are_warned_of() -> Non
     judged = judge(ExactMatch(), tuned, (base,), (an_arm("tuned gguf q2", [False] * 50),), 0.0)
     assert len(judged.warnings) == 1
     assert judged.warnings[0].startswith("tuned gguf q2 in torch is worse")
+
+
+def test_the_lengths_of_answers_are_drawn_with_nine_tenths_of_them() -> None:
+    one = an_arm("tuned", [True] * 41)
+    lengths = [replace(said, answer=replace(said.answer, n_answer_tokens=at)) for at, said in enumerate(one.said)]
+    (mark,) = _lengths([replace(one, said=tuple(lengths))]).marks
+    assert mark.told == "20 (2 to 38)"
+    ends = LEFT, WIDTH - RIGHT  # none, and the longest of 40 tokens
+    assert [mark.low, mark.x, mark.high] == [
+        pytest.approx(ends[0] + (ends[1] - ends[0]) * at / 40) for at in (2, 20, 38)
+    ]
 
 
 def test_what_was_forgotten_counts_every_token_once() -> None:

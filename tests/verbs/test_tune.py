@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tiny.families import DATED
 from tiny.models import save
@@ -302,3 +303,7 @@ def test_the_card_tells_how_it_went(base: Path) -> None:
     assert run.manifest is not None
     assert f"{run.manifest.about['held_out_loss']:.4f} nats" in text
     assert "loss.svg" in text
+    assert f"| data, SHA-256 | {run.manifest.parents['data']} |" in text
+    assert f"torch {torch.__version__.partition('+')[0]}" in text
+    assert "\n## Limits\n" in text
+    assert f"seen {run.manifest.about['rows']} rows of at most {run.manifest.about['longest']} tokens" in text

@@ -7,7 +7,7 @@ from tunesmith.cli.out import Out
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tunesmith.verbs.prove import Proof
+    from tunesmith.verbs._proof import Proof
 
 STYLES = {"yes": "green", "no": "red", "cannot tell": "yellow"}
 TONES = {"ship": "bold green", "do not ship": "bold red", "cannot tell": "bold yellow"}
@@ -21,6 +21,10 @@ def prove(
     runtimes: Names = (),
     metric: str | None = None,
     system: str | None = None,
+    endpoint: str | None = None,
+    endpoint_model: str | None = None,
+    endpoint_key: str = "",
+    with_: Path | None = None,
 ) -> Out:
     """Whether tuning was worth it: the tuned model against its base, prompted as well as can be.
 
@@ -35,6 +39,11 @@ def prove(
             left out, the first three, as far as there is an export for them.
         metric: What decides; chosen from the answers in the data when left out.
         system: A system prompt for the prompted base; the one of each row when left out.
+        endpoint: Address, up to /v1, of a server that speaks OpenAI's chat completions; a yardstick that decides
+            nothing. It is sent the rows.
+        endpoint_model: The model that is asked there.
+        endpoint_key: The environment variable that holds its key.
+        with_: Another run, whose tuned model is asked too; a yardstick as well.
 
     Example:
         $ tunesmith prove runs/tiny
@@ -46,7 +55,17 @@ def prove(
     """
     from tunesmith.verbs.prove import prove as look
 
-    proof = look(what, rows=rows, runtimes=runtimes or None, metric=metric, system=system)
+    proof = look(
+        what,
+        rows=rows,
+        runtimes=runtimes or None,
+        metric=metric,
+        system=system,
+        endpoint=endpoint,
+        endpoint_model=endpoint_model,
+        endpoint_key=endpoint_key,
+        with_=with_,
+    )
     return Out(proof.as_json(), lambda to: paint(proof, to), 0 if proof.ok else 1)
 
 

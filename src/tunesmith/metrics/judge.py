@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 
+from tunesmith.endpoint import Endpoint
 from tunesmith.errors import Fault, RuntimeFault
 from tunesmith.metrics import _json
 from tunesmith.metrics._contract import Figure, Row, Unit
-from tunesmith.metrics._endpoint import Endpoint
 from tunesmith.metrics._row_by_row import RowByRow
 
 GRADES = (1, 5)
@@ -68,7 +68,7 @@ class Judge(RowByRow):
         """1 to 5, None where the judge gave no grade.
 
         Raises:
-            RuntimeFault: `metric/judge-...`.
+            RuntimeFault: `endpoint/...`.
         """
         found = self._grades(ONE, {**_asked(row), "answer": row.said}, ("grade",))
         return float(found["grade"]) if found else None
@@ -79,7 +79,7 @@ class Judge(RowByRow):
         Both orders are asked and their mean is taken, so that standing first gains nothing.
 
         Raises:
-            RuntimeFault: `metric/judge-...`.
+            RuntimeFault: `endpoint/...`.
         """
         first = self._grades(TWO, {**_asked(ours), "a": ours.said, "b": theirs.said}, ("a", "b"))
         second = self._grades(TWO, {**_asked(ours), "a": theirs.said, "b": ours.said}, ("a", "b"))

@@ -98,6 +98,14 @@ class Together(Protocol):
 
 
 @runtime_checkable
+class Elsewhere(Protocol):
+    """A loaded model that computes in another process than this one."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that it has held there so far; None where that cannot be known."""
+
+
+@runtime_checkable
 class Scorer(Protocol):
     """A loaded model that tells how likely it holds a text."""
 

@@ -19,7 +19,7 @@ from typing import IO, Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
-from tunesmith.machine import count_cores
+from tunesmith.machine import count_cores, peak_memory_bytes
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.text.example import Ask, Prompt
 from tunesmith.text.template import Text
@@ -79,6 +79,7 @@ class Server:
     key: str
     model: Path
     log: IO[bytes]
+    pid: int
 
     def ask(self, path: str, body: Mapping[str, Any], timeout_s: float = 600) -> dict[str, Any]:
         """The reply to a request.
@@ -187,7 +188,7 @@ def serving(model: Path, n_context: int) -> Iterator[Server]:
                         file=str(model),
                     )
                 )
-            yield Server(json.loads(line)["address"], key, model, log)
+            yield Server(json.loads(line)["address"], key, model, log, child.pid)
         finally:
             child.stdin.close()
             child.stdout.close()
@@ -207,6 +208,10 @@ class OpenedLlamaCpp:
 
     def __init__(self, server: Server, text: Text) -> None:
         self.server, self.text = server, text
+
+    def peak_memory_bytes(self) -> int | None:
+        """Of the process that holds the model, which is mapped from its file and counted."""
+        return peak_memory_bytes(self.server.pid)
 
     def render(self, ask: Ask) -> str:
         """The prompt as llama.cpp's own Jinja renders the template in the file.

@@ -158,6 +158,10 @@ class OpenedOllama:
         first = reply.get("prompt_eval_duration")
         return Answer(str(words), stopped, *counts, seconds, None if first is None else int(first) / 1e9)
 
+    def peak_memory_bytes(self) -> int | None:
+        """What the server says that the loaded model takes, wherever it runs."""
+        return self.server.loaded().get(tagged(self.model))
+
     def _ask_as_user(self, ask: Ask, more: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(ask, str):
             return self.server.ask("/api/generate", {"model": self.model, "prompt": ask, **more})

@@ -12,6 +12,7 @@ from typing import IO, Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
+from tunesmith.machine import peak_memory_bytes
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.text.example import Ask, Prompt
 from tunesmith.text.template import Text
@@ -110,6 +111,10 @@ class JsOpened:
         ids = self.tokens(self.render(ask))
         said = self.child.ask({"ask": "answer", "ids": ids, "max_tokens": max_tokens})
         return Answer(str(said["text"]), bool(said["stopped"]), len(ids), len(said["ids"]), float(said["seconds"]))
+
+    def peak_memory_bytes(self) -> int | None:
+        """Of Node, with all that it needs beside the model."""
+        return peak_memory_bytes(self.child.process.pid)
 
 
 class TransformersJs:

@@ -12,8 +12,8 @@ from tunesmith.verbs._page import render
 from tunesmith.verbs._proof_arms import number
 
 if TYPE_CHECKING:
+    from tunesmith.verbs._proof import Proof
     from tunesmith.verbs._proof_arms import Arm
-    from tunesmith.verbs.prove import Proof
 
 TEMPLATE = "page_of_proof.html.jinja"
 LEFT, RIGHT, WIDTH, STEP = 210.0, 150.0, 720.0, 30.0  # of a plot of arms, in its own units
@@ -57,7 +57,7 @@ def page(proof: Proof) -> str:
         TEMPLATE,
         proof=proof,
         tree=proof.as_json(),
-        plots=[_quality(proof), *_costs(proof.arms)],
+        plots=[_quality(proof), *_costs(proof.arms), _lengths(proof.arms)],
         size={"left": LEFT, "width": WIDTH, "right": WIDTH - RIGHT},
         curve=_curve(proof),
         parity=_parity(proof),
@@ -104,6 +104,17 @@ def _costs(arms: Sequence[Arm]) -> list[Plot]:
             "Milliseconds a request", "asked one at a time", timed, lambda one: one.milliseconds or 0.0, milliseconds
         ),
     ]
+
+
+def _lengths(arms: Sequence[Arm]) -> Plot:
+    """How long the answers are: the middle one, and all but the shortest and the longest twentieth."""
+    counts = [sorted(said.answer.n_answer_tokens for said in one.said) for one in arms]
+    most = max((one[-1] for one in counts), default=0) or 1
+    marks = []
+    for at, (one, lengths) in enumerate(zip(arms, counts, strict=True)):
+        low, middle, high = (float(lengths[round(share * (len(lengths) - 1))]) for share in (0.05, 0.5, 0.95))
+        marks.append(_mark(at, one, (middle, low, high), most, f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"))
+    return Plot("Length of the answers", "tokens: the middle one, and nine tenths of all", tuple(marks), False)
 
 
 def _bars(
@@ -177,5 +188,7 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def _size(n: int) -> str:
+def _size(n: int | None) -> str:
+    if not n:
+        return "\N{EN DASH}"
     return f"{n / 1e6:,.1f} MB" if n < 1e9 else f"{n / 1e9:,.2f} GB"

@@ -28,6 +28,8 @@ class Arm:
     quality: Mapping[str, _statistics.Interval]
     together: Mapping[str, Mapping[str, Figure]]
     harm: Mapping[str, _statistics.Interval] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    """Of the process that computes, with all that it needs beside the model; None where that is not known."""
 
     @property
     def tokens(self) -> list[int]:
@@ -71,6 +73,7 @@ class Arm:
             "first_token_milliseconds": _rounded(self.first_milliseconds),
             "rows_timed": sum(one.alone for one in self.said),
             "bytes": self.speaker.n_bytes,
+            "peak_memory_bytes": self.peak_memory_bytes,
             "harm": {name: interval(one) for name, one in self.harm.items()},
         }
 
@@ -83,6 +86,7 @@ def arm(
     said: Sequence[Said],
     metrics: Mapping[str, Metric],
     logprobs: Sequence[Sequence[float]] = (),
+    peak_memory_bytes: int | None = None,
 ) -> Arm:
     """An arm with its figures."""
     told = logprobs or [()] * len(said)
@@ -94,7 +98,7 @@ def arm(
     means = {kind: mean for kind, one in scored.items() if (mean := one.mean()) is not None}
     together = {kind: metric.together(rows) for kind, metric in metrics.items()}
     harm = _harm.shares([one.answer for one in said])
-    return Arm(name, speaker, sent, tuple(said), scored, means, together, harm)
+    return Arm(name, speaker, sent, tuple(said), scored, means, together, harm, peak_memory_bytes)
 
 
 def interval(one: _statistics.Interval) -> dict[str, float | None]:

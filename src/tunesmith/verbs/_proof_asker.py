@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from tunesmith import files, say
-from tunesmith.runtimes._contract import Answer, Opened, Scorer, Together
+from tunesmith.errors import TunesmithError
+from tunesmith.machine import forget_peak_memory, peak_memory_bytes
+from tunesmith.runtimes._contract import Answer, Elsewhere, Opened, Scorer, Together
 from tunesmith.text.example import Ask
 
+MEMORY = "memory"  # the key of the line that says how much was held
 N_WARM = 3
 N_ALONE = 12  # rows that are asked one by one, for their milliseconds, where the others are asked together
 
@@ -49,6 +52,13 @@ class Asker:
         self._kept = _Kept(folder / f"{speaker.runtime}-{speaker.key[:16]}.jsonl")
         self._stack = ExitStack()
         self._opened: Opened | None = None
+        self._peak_is_told = False
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that the process which computes has held when it was asked; None where that is not known."""
+        told = self._kept.get(MEMORY)
+        return None if told is None else int(told["bytes"])
 
     @property
     def n_new(self) -> int:
@@ -79,6 +89,7 @@ class Asker:
                 for place, said in self._ask(asks, sorted(missing.values()), max_tokens, n_alone):
                     self._kept.add(keys[place], {**asdict(said.answer), "alone": said.alone})
                     bar.advance(1)
+            self._weigh()
         # A question that comes again was asked once, and its time counts once.
         again = [key in keys[:place] for place, key in enumerate(keys)]
         told = zip(keys, again, strict=True)
@@ -104,6 +115,18 @@ class Asker:
                 bar.advance(1)
         return [list(kept["logprobs"]) for key in keys if (kept := self._kept.get(key)) is not None]
 
+    def _weigh(self) -> None:
+        """Keep the peak of memory with the answers."""
+        if isinstance(self._opened, Elsewhere):
+            try:
+                peak = self._opened.peak_memory_bytes()
+            except TunesmithError:  # a server may have let the model go
+                peak = None
+        else:
+            peak = peak_memory_bytes() if self._peak_is_told else None
+        if peak is not None:
+            self._kept.add(MEMORY, {"bytes": max(peak, self.peak_memory_bytes or 0)})
+
     def _remembered(self, key: str) -> Said | None:
         told = self._kept.get(key)
         if told is None:
@@ -128,6 +151,7 @@ class Asker:
     def _open(self) -> Any:
         if self._opened is None:
             with say.progress(f"load {self.speaker.name}", 1, "model") as bar:
+                self._peak_is_told = forget_peak_memory()
                 self._opened = self._stack.enter_context(self.speaker.open())
                 bar.advance(1)
         return self._opened

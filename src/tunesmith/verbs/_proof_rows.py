@@ -23,6 +23,8 @@ class Question:
     wanted: str
     file: str = ""
     line: int = 0
+    content: str = ""
+    """The hash of what the row says, whatever the system is told before it."""
 
     @property
     def system(self) -> tuple[Message, ...]:
@@ -105,7 +107,19 @@ def question(example: Example) -> Question | None:
     if not at or any(one.get("tool_calls") for one in example.messages):
         return None
     wanted = example.messages[at].get("content")
-    return Question(example.messages[:at], wanted, example.file, example.line) if isinstance(wanted, str) else None
+    if not isinstance(wanted, str):
+        return None
+    return Question(example.messages[:at], wanted, example.file, example.line, _content(example))
+
+
+def n_learnt_by(run: Run, questions: Sequence[Question]) -> int:
+    """How many of the questions are among the training rows of a run.
+
+    Raises:
+        DataError: `prove/other-data`, when its rows cannot be read any more.
+    """
+    learnt = {_content(one) for one in _parted(run)[0]}
+    return sum(one.content in learnt for one in questions)
 
 
 def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:

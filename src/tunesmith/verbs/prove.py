@@ -1,116 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tunesmith import files, rooms, say
-from tunesmith.artifact import Model, Run
-from tunesmith.errors import ArtifactError, CannotTell, DataError, Fault, RecipeError, RuntimeFault, TunesmithError
-from tunesmith.metrics._choose import choose
-from tunesmith.metrics._contract import Metric
-from tunesmith.recipe import Recipe
-from tunesmith.runtimes._contract import Keeper
-from tunesmith.text.example import Ask
-from tunesmith.text.template import Text
-from tunesmith.verbs._forgotten import forgotten, nats
-from tunesmith.verbs._proof_arms import Arm, arm, finite
-from tunesmith.verbs._proof_asker import Asker, Said, Speaker
-from tunesmith.verbs._proof_prompt import Prompted, Room, prompted
-from tunesmith.verbs._proof_rows import Drawn, Question, draw
-from tunesmith.verbs._proof_verdict import Judged, Line, difference_as_json, judge
+from tunesmith import files, rooms
+from tunesmith.artifact import Run
+from tunesmith.errors import ArtifactError, Fault, RecipeError, RuntimeFault
+from tunesmith.verbs import _proof_yardsticks
+from tunesmith.verbs._proof import Proof
+from tunesmith.verbs._proof_rows import draw
+from tunesmith.verbs._proving import Proving
 from tunesmith.verbs._subject import Subject, subject_of
-from tunesmith.verbs.check import Job, jobs_of
-from tunesmith.weights.facts import BaseFacts
 
-FOLDER, REPORT, PAGE = "proof", "report.json", "report.html"
-RUNTIMES = ("torch", "llama_cpp", "ollama", "transformers_js")
-N_CONTEXT = 4096  # tokens of prompt and answer, what every runtime here is opened with
-FEWEST_TOKENS, MOST_TOKENS = 32, 1024  # of an answer
-MOST_LOOKED_AT = 2000  # training rows, for which metrics fit
-TORCH = "torch"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A held-out row on which the tuned model and the other answered unequally well."""
-
-    asked: str
-    wanted: str
-    tuned: str
-    other: str
-    place: str
-
-    def as_json(self) -> dict[str, str]:
-        """For programs."""
-        return dict(self.__dict__)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Whether tuning was worth it, with everything that it was decided by.
-
-    `ok` when the verdict is to ship.
-    """
-
-    judged: Judged
-    metric: Metric
-    chosen: Mapping[str, str]
-    """Each metric with why it was taken."""
-    drawn: Drawn
-    arms: tuple[Arm, ...]
-    skipped: Mapping[str, str]
-    """What was not asked, and why."""
-    examples: Prompted
-    won: tuple[Row, ...]
-    lost: tuple[Row, ...]
-    forgotten: Mapping[str, Any] | None
-    tuning_s: float
-    max_tokens: int
-    html: Path
-    run: Run = field(repr=False)
-    kept: bool = False
-    """Whether nothing had to be asked."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the tuned model is to be shipped."""
-        return self.judged.verdict == "ship"
-
-    @property
-    def lines(self) -> tuple[Line, Line, Line]:
-        """Better? Fewer tokens? Faster?"""
-        return self.judged.lines
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for programs; keys as `docs/json.md` promises."""
-        return {
-            "verdict": self.judged.verdict,
-            "sentence": self.judged.sentence,
-            "lines": [dict(one.__dict__) for one in self.lines],
-            "warnings": list(self.judged.warnings),
-            "metric": self.metric.kind,
-            "metrics": [{"name": name, "why": why} for name, why in self.chosen.items()],
-            "rows": self.drawn.as_json(),
-            "against": self.judged.against.name,
-            "difference": difference_as_json(self.judged.better),
-            "arms": [one.as_json() for one in self.arms],
-            "skipped": [{"name": name, "why": why} for name, why in self.skipped.items()],
-            "examples": {
-                "chosen": self.examples.n_examples,
-                "rows": self.examples.n_tried,
-                "tried": [{"examples": n, "value": finite(value)} for n, value in self.examples.tried.items()],
-            },
-            "won": [one.as_json() for one in self.won],
-            "lost": [one.as_json() for one in self.lost],
-            "forgotten": self.forgotten,
-            "tuning_seconds": self.tuning_s,
-            "payback_requests": self.judged.payback_requests,
-            "max_tokens": self.max_tokens,
-            "html": str(self.html),
-        }
+REPORT = "report.json"
 
 
 def prove(
@@ -120,6 +22,10 @@ def prove(
     runtimes: Sequence[str] | None = None,
     metric: str | None = None,
     system: str | None = None,
+    endpoint: str | None = None,
+    endpoint_model: str | None = None,
+    endpoint_key: str = "",
+    with_: str | Path | Run | None = None,
 ) -> Proof:
     """Whether the tuned model is worth shipping: against its base as it is, and against the base with its best prompt.
 
@@ -133,6 +39,11 @@ def prove(
         runtimes: where the tuned model is asked; torch is always. All that its exports are for when left out.
         metric: what decides; chosen from the answers in the data when left out.
         system: a system prompt for the prompted base; the one of each row when left out.
+        endpoint: the address, up to `/v1`, of a server that speaks OpenAI's chat completions: it is asked the rows as
+            they stand in the data, and decides nothing.
+        endpoint_model: the model that is asked there.
+        endpoint_key: the environment variable that holds the key for it.
+        with_: another run, whose tuned model is asked too, as it was tuned; it decides nothing.
 
     Raises:
         ArtifactError: `prove/no-run`.
@@ -140,10 +51,11 @@ def prove(
         RecipeError: `prove/no-rows`, or a name that is not known.
         RuntimeFault: the metric cannot be computed here.
     """
-    subject = subject_of(what)
-    if subject.run is None:
-        fix = "name the folder of a run, such as runs/voice: it knows the base, and which rows it learnt from"
-        raise ArtifactError(Fault("prove/no-run", "only a run can be proved", fix=fix, file=str(subject.source)))
+    subject = _subject_of_a_run(what)
+    assert subject.run is not None
+    other = None if with_ is None else _subject_of_a_run(with_)
+    if faults := _proof_yardsticks.refusals(endpoint, endpoint_model, endpoint_key):
+        raise RuntimeFault(faults)
     for name in runtimes or ():
         rooms.find("runtimes", name)
     if rows < 1:
@@ -151,233 +63,27 @@ def prove(
             Fault("prove/no-rows", f"{rows} rows prove nothing", fix="ask one or more, such as --rows 200")
         )
     with files.locked(subject.folder):
-        return _Proving(subject, subject.run, draw(subject.run, rows), metric, system).done(runtimes)
-
-
-class _Proving:
-    """One proof under way."""
-
-    def __init__(self, subject: Subject, run: Run, drawn: Drawn, metric: str | None, system: str | None) -> None:
-        from tunesmith.sources._find import source_of
-
-        self.subject, self.run, self.system = subject, run, system
-        self.n_new = 0  # answers that nobody had asked for before
-        self.recipe: Recipe = run.recipe
-        self.folder = subject.folder / FOLDER
-        base = source_of(self.recipe.base).bring(self.recipe.base)
-        self.base_text, self.text = Text.read(base), Text.read(subject.model.folder)
-        self.n_context = min(N_CONTEXT, subject.facts.context, BaseFacts.read(base, "base").context)
-        self.max_tokens = _max_tokens(self.text, drawn.longest, self.n_context)
-        self.room = Room(self.base_text, self.n_context - self.max_tokens, self.max_tokens)
-        self.drawn = self._that_fit(drawn)
-        self.chosen, self.metrics = _metrics(self.drawn, metric)
-        self.metric = next(iter(self.metrics.values()))
-        self.base = self._speaker("base", base)
-        self.tuned = self._speaker("tuned", subject.model.folder)
-
-    def _that_fit(self, drawn: Drawn) -> Drawn:
-        tuned = Room(self.text, self.room.n_prompt, self.max_tokens)
-        fit = tuple(one for one in drawn.questions if self.room.fits(one.ask) and tuned.fits(self._to_tuned(one)))
-        if not fit:
-            what = f"no held-out row leaves room for an answer in the context of {self.n_context} tokens"
-            raise DataError(Fault("prove/too-long", what, fix="hold out shorter rows, or tune a base of more context"))
-        n_left = drawn.n_not_asked + len(drawn.questions) - len(fit)
-        if n_left:
-            say.note(f"{n_left} held-out rows are not asked: they have tools, no answer in words, or are too long")
-        return Drawn(fit, drawn.train, drawn.longest, drawn.n_held_out, drawn.n_leaked, n_left)
-
-    def _speaker(self, name: str, folder: Path) -> Speaker:
-        from tunesmith import __version__
-        from tunesmith.runtimes.torch import Torch, open_folder
-
-        key = files.sha256_of([Model.of(folder).identity, Torch().present().version, __version__])
-        n_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Speaker(name, TORCH, "", key, n_bytes, lambda: open_folder(folder))
-
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        return self.drawn.questions
-
-    def done(self, runtimes: Sequence[str] | None) -> Proof:
-        base, with_prompt, examples, before = self._untuned()
-        tuned, after = self._tuned()
-        skipped: dict[str, str] = {}
-        elsewhere = tuple(self._elsewhere(runtimes, skipped))
-        manifest = self.run.manifest
-        tuning_s = float(manifest.about.get("seconds") or 0.0) if manifest else 0.0
-        judged = judge(self.metric, tuned, (base, with_prompt), elsewhere, tuning_s)
-        won, lost = self._rows(tuned, judged.against)
-        proof = Proof(
-            judged=judged,
-            metric=self.metric,
-            chosen=self.chosen,
-            drawn=self.drawn,
-            arms=(base, with_prompt, tuned, *elsewhere),
-            skipped=skipped,
-            examples=examples,
-            won=won,
-            lost=lost,
-            forgotten=forgotten(before, after),
-            tuning_s=tuning_s,
-            max_tokens=self.max_tokens,
-            html=self.folder / PAGE,
-            run=self.run,
-            kept=not self.n_new,
-        )
-        _write(proof, self.folder)
+        proving = Proving(subject, subject.run, draw(subject.run, rows), metric, system)
+        server = _proof_yardsticks.endpoint_of(endpoint, endpoint_model or "", endpoint_key) if endpoint else None
+        proof = proving.done(runtimes, server, other)
+        _write(proof)
         return proof
 
-    def _untuned(self) -> tuple[Arm, Arm, Prompted, list[list[float]]]:
-        with self._asker(self.base) as asker:
-            base = self._arm("base", asker, self.base_text, [one.ask for one in self.questions], self._as_it_is())
-            if self.metric.kind not in base.quality:
-                what = f"{self.metric.kind} applies to none of the {len(self.questions)} held-out rows"
-                fix = f"leave --metric out, or name one that fits: {', '.join(list(self.metrics)[1:])}"
-                raise DataError(Fault("prove/metric-does-not-apply", what, fix=fix))
-            found = prompted(
-                self.questions, self.drawn.train, self.system, self.room, self.metric, asker, self.recipe.run.seed
-            )
-            sent = self._with_prompt(found.n_examples)
-            with_prompt = self._arm("base + prompt", asker, self.base_text, found.asks, sent)
-            return base, with_prompt, found, nats(asker, self.base_text, self.n_context)
 
-    def _tuned(self) -> tuple[Arm, list[list[float]]]:
-        with self._asker(self.tuned) as asker:
-            tuned = self._arm("tuned", asker, self.text, self._as_tuned(), self._sent_to_tuned())
-            return tuned, nats(asker, self.text, self.n_context)
-
-    @contextmanager
-    def _asker(self, speaker: Speaker) -> Iterator[Asker]:
-        with Asker(speaker, self.folder / "answers") as asker:
-            yield asker
-            self.n_new += asker.n_new
-
-    @property
-    def _drops(self) -> bool:
-        """Whether the model was tuned without the system prompts of the rows, and is asked without them."""
-        return self.recipe.data.system_prompt == "drop"
-
-    def _to_tuned(self, question: Question) -> Ask:
-        return question.turns if self._drops else question.ask
-
-    def _as_tuned(self) -> list[Ask]:
-        return [self._to_tuned(one) for one in self.questions]
-
-    def _sent_to_tuned(self) -> str:
-        if self._drops and any(one.system for one in self.questions):
-            return "the row without its system prompt, as it was tuned"
-        return self._as_it_is()
-
-    def _as_it_is(self) -> str:
-        n = sum(bool(one.system) for one in self.questions)
-        with_it = {0: "without a system prompt", len(self.questions): "with its own system prompt"}
-        return f"the row as it stands in the data, {with_it.get(n, f'{n} of them with a system prompt')}"
-
-    def _with_prompt(self, n_examples: int) -> str:
-        own = "its own system prompt" if any(one.system for one in self.questions) else "no system prompt"
-        shown = f"{n_examples} training rows like it" if n_examples else "no examples, which did not make it better"
-        return f"the row with {'the given system prompt' if self.system else own} and {shown}"
-
-    def _arm(self, name: str, asker: Asker, text: Text, asks: Sequence[Any], sent: str) -> Arm:
-        said = asker.answers(asks, self.max_tokens, f"ask {name}")
-        texts = [_with_answer(text, ask, one.wanted) for ask, one in zip(asks, self.questions, strict=True)]
-        told = asker.likelihoods(texts, f"weigh answers, {name}") if "perplexity" in self.metrics else ()
-        return arm(name, asker.speaker, sent, self.questions, said, self.metrics, told)
-
-    def _elsewhere(self, runtimes: Sequence[str] | None, skipped: dict[str, str]) -> Iterator[Arm]:
-        """The tuned model in each runtime that was asked for and is here; why not, where it is not."""
-        wanted = [name for name in runtimes or RUNTIMES if name != TORCH]
-        jobs = [job for job in jobs_of(self.subject) if job.runtime.kind in wanted]
-        for name in wanted:
-            if not any(job.runtime.kind == name for job in jobs):
-                kinds = [kind for kind in rooms.names("exports") if name in rooms.find("exports", kind).runtimes]
-                get = f"tunesmith export {self.subject.typed} --to {','.join(kinds)}"
-                skipped[name] = f"there is no export for it; to make one: {get}"
-        for job in jobs:
-            name = f"tuned {job.export.kind} {job.variant.name}"
-            try:
-                said = self._ask_there(name, job)
-            except CannotTell as missing:
-                skipped[f"{name} in {job.runtime.kind}"] = missing.why
-            except TunesmithError as error:
-                skipped[f"{name} in {job.runtime.kind}"] = error.faults[0].what
-            else:
-                sent = self._sent_to_tuned()
-                yield arm(name, self._speaker_of(name, job), sent, self.questions, said, self.metrics)
-
-    def _ask_there(self, name: str, job: Job) -> list[Said]:
-        with self._asker(self._speaker_of(name, job)) as asker:
-            asks = self._as_tuned()
-            return asker.answers(asks, self.max_tokens, f"ask {name} in {job.runtime.kind}")
-
-    def _speaker_of(self, name: str, job: Job) -> Speaker:
-        found = job.runtime.present_for(job.export) if isinstance(job.runtime, Keeper) else job.runtime.present()
-        key = files.sha256_of([self.subject.model.identity, job.files, job.row, found.version, found.where])
-        return Speaker(
-            name,
-            job.runtime.kind,
-            job.variant.name,
-            key,
-            job.variant.n_bytes,
-            lambda: job.runtime.open(job.export, job.variant.name, self.text),
-        )
-
-    def _rows(self, tuned: Arm, other: Arm) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-        """Those that the tuned model answered better, and those that it answered worse."""
-        sign = 1 if self.metric.higher_is_better else -1
-        won: list[Row] = []
-        lost: list[Row] = []
-        scored = zip(tuned.scores[self.metric.kind].values, other.scores[self.metric.kind].values, strict=True)
-        for at, (ours, theirs) in enumerate(scored):
-            if ours is None or theirs is None or ours == theirs:
-                continue
-            one, place = self.questions[at], f"{self.questions[at].file}, line {self.questions[at].line}"
-            row = Row(one.asked, one.wanted, tuned.said[at].answer.text, other.said[at].answer.text, place)
-            (won if sign * ours > sign * theirs else lost).append(row)
-        return tuple(won), tuple(lost)
+def _subject_of_a_run(what: str | Path | Run) -> Subject:
+    subject = subject_of(what)
+    if subject.run is None:
+        fix = "name the folder of a run, such as runs/voice: it knows the base, and which rows it learnt from"
+        raise ArtifactError(Fault("prove/no-run", "only a run can be proved", fix=fix, file=str(subject.source)))
+    return subject
 
 
-def _max_tokens(text: Text, longest: Sequence[str], n_context: int) -> int:
-    """A quarter more than the longest answer of the data takes, so that only what goes on and on is cut."""
-    most = max((len(text.encode(one)) for one in longest), default=0)
-    return max(1, min(MOST_TOKENS, max(FEWEST_TOKENS, most + most // 4 + 8), n_context // 2))
-
-
-def _metrics(drawn: Drawn, named: str | None) -> tuple[dict[str, str], dict[str, Metric]]:
-    """(why, by name) and the metrics; the first is the one to decide by."""
-    chosen: dict[str, str] = {}
-    metrics: dict[str, Metric] = {}
-    if named:
-        chosen[named], metrics[named] = "asked for", _metric(named, drawn)
-        if faults := metrics[named].refuse():
-            raise RuntimeFault(faults)
-    for one in choose([one.wanted for one in (*drawn.questions, *drawn.train[:MOST_LOOKED_AT])]):
-        if one.faults:
-            say.note(f"{one.name} is left out: {one.faults[0].what}; {one.faults[0].fix}")
-        elif one.name not in metrics:
-            chosen[one.name], metrics[one.name] = one.why, _metric(one.name, drawn)
-    return chosen, metrics
-
-
-def _metric(name: str, drawn: Drawn) -> Metric:
-    labels = {"labels": tuple(sorted({one.wanted for one in drawn.train}))} if name == "label" else {}
-    made: Metric = rooms.find("metrics", name)(**labels)
-    return made
-
-
-def _with_answer(text: Text, ask: Any, wanted: str) -> tuple[list[int], int]:
-    """The ids of a question with the wanted answer and its end, and how many of them are given."""
-    prompt = text.prompt(ask).ids
-    end = min(text.turn_end_ids(), default=text.end_id)
-    return [*prompt, *text.encode(wanted), *([] if end is None else [end])], len(prompt)
-
-
-def _write(proof: Proof, folder: Path) -> None:
+def _write(proof: Proof) -> None:
     from tunesmith.verbs._card import with_proof
     from tunesmith.verbs._page_of_proof import page
 
-    files.write_json(folder / REPORT, proof.as_json())
-    files.write_text(folder / PAGE, page(proof))
+    files.write_json(proof.html.with_name(REPORT), proof.as_json())
+    files.write_text(proof.html, page(proof))
     card = proof.run.folder / "README.md"
     if card.is_file():
         files.write_text(card, with_proof(card.read_text(encoding="utf-8"), proof))

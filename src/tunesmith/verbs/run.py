@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from tunesmith.artifact import Export, Run
 from tunesmith.recipe import Recipe
+from tunesmith.verbs._proof import Proof
 from tunesmith.verbs._subject import subject_of
 from tunesmith.verbs.check import Checked, check
 from tunesmith.verbs.export import Made, make
-from tunesmith.verbs.prove import Proof, prove
+from tunesmith.verbs.prove import prove
 from tunesmith.verbs.tune import tune
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -297,6 +298,9 @@ def _settle(work: _Work, planned: Plan, settings: Settings, learnt: Learnt) -> N
         "save_dtype": settings.save_dtype,
         "trainable": method.trainable(facts),
         "method": type(method).kind,
+        "rows": len(planned.ready.rows),
+        "longest": max(map(len, (row.ids for row in planned.ready.rows))),
+        "versions": {name: version(name) for name in ("tunesmith", "torch", "transformers", "peft")},
     }
     files.write_json(work.folder / SETTLED, {"model": Model.of(work.folder / "model").identity, "about": about})
 
@@ -323,5 +327,5 @@ def _finish(work: _Work) -> None:
     """Card and manifest; the checkpoints have served."""
     about = json.loads((work.folder / SETTLED).read_text(encoding="utf-8"))["about"]
     shutil.rmtree(work.folder / "checkpoints", ignore_errors=True)
-    files.write_new_text(work.folder / "README.md", card(work.recipe, about))
+    files.write_new_text(work.folder / "README.md", card(work.recipe, about, work.wanted.parents["data"]))
     seal(work.folder, Manifest(work.wanted.kind, work.wanted.parents, work.wanted.options, about), DECIDES)

@@ -1,4 +1,4 @@
-"""One question to a server that speaks OpenAI's chat completions: with a key that nobody sees, tries, and a memory."""
+"""A server that speaks OpenAI's chat completions: with a key that nobody sees, tries, and a memory."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ SAID = 300  # characters of what a server said that are repeated
 
 
 @dataclass(frozen=True)
+class Reply:
+    """An answer. `stopped` is True where the server says that the model ended it; tokens are 0 where it counts none."""
+
+    text: str
+    stopped: bool
+    n_prompt_tokens: int
+    n_answer_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """Where to ask: the address up to `/v1`, the model there, and the environment variable that holds the key."""
 
@@ -48,18 +59,32 @@ class Endpoint:
         if not host or parts.scheme not in (("http", "https") if here else ("https",)) or parts.username:
             what = f"{_without_secret(self.address)!r} is no https address, nor one of this machine"
             fix = "write for example https://api.openai.com/v1 or http://127.0.0.1:11434/v1"
-            found.append(Fault("metric/judge-address", what, fix=fix, key="address"))
+            found.append(Fault("endpoint/address", what, fix=fix, key="address"))
         if self.key_from and not self._key():
-            what = f"the environment variable {self.key_from}, which holds the judge's key, is empty"
-            fix = f"export {self.key_from}=... or set key_from: to the variable that holds it"
-            found.append(Fault("metric/judge-no-key", what, fix=fix, key="key_from"))
+            what = f"the environment variable {self.key_from}, which holds the key, is empty"
+            fix = f"export {self.key_from}=... or name the variable that holds it"
+            found.append(Fault("endpoint/no-key", what, fix=fix, key="key_from"))
         return found
+
+    def reply(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Reply:
+        """The answer at temperature 0, of at most so many tokens; nothing is remembered.
+
+        Raises:
+            RuntimeFault: `endpoint/gone` or `endpoint/refused`; see `ask`.
+        """
+        body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": max_tokens}
+        began = time.perf_counter()
+        told = self._told(body)
+        seconds = time.perf_counter() - began
+        used = told.get("usage") or {}
+        counts = (int(used.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        return Reply(_words(told), told["choices"][0].get("finish_reason") == "stop", *counts, seconds)
 
     def ask(self, messages: Sequence[Mapping[str, str]], number: int = 0) -> str:
         """The answer at temperature 0, remembered by its content; another `number` asks the same anew.
 
         Raises:
-            RuntimeFault: `metric/judge-gone`, when nobody answers after all tries; `metric/judge-refused`, with what it
+            RuntimeFault: `endpoint/gone`, when nobody answers after all tries; `endpoint/refused`, with what it
                 said.
         """
         body = {"model": self.model, "messages": list(messages), "temperature": 0}
@@ -67,11 +92,12 @@ class Endpoint:
         try:
             return str(json.loads(kept.read_text(encoding="utf-8"))["answer"])
         except (OSError, ValueError, KeyError, TypeError):
-            answer = self._answer(body)
+            answer = _words(self._told(body))
         files.write_json(kept, {"answer": answer})
         return answer
 
-    def _answer(self, body: Mapping[str, Any]) -> str:
+    def _told(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A reply that has an answer, after as many tries as it takes."""
         for trial in range(TRIES):
             try:
                 return self._once(body)
@@ -89,7 +115,7 @@ class Endpoint:
                 _wait(trial)
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, body: Mapping[str, Any]) -> str:
+    def _once(self, body: Mapping[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.address.rstrip('/')}/chat/completions", data=json.dumps(body).encode())
         request.add_header("Content-Type", "application/json")
         if key := self._key():
@@ -98,24 +124,30 @@ class Endpoint:
         proxies = [urllib.request.ProxyHandler({})] if is_here else []  # a proxy cannot reach this machine's own server
         opener = urllib.request.build_opener(_NoRedirect, *proxies)
         with opener.open(request, timeout=self.timeout_s) as reply:
-            return str(json.loads(reply.read(LONGEST_REPLY))["choices"][0]["message"]["content"] or "")
+            told: dict[str, Any] = json.loads(reply.read(LONGEST_REPLY))
+            _words(told)  # or it is no completion
+            return told
 
     def _key(self) -> str:
         return os.environ.get(self.key_from, "").strip() if self.key_from else ""
 
     def _refused(self, said: str) -> Fault:
-        fix = f"see that {self.model!r} is a model there, and that key_from: names the variable of a valid key"
-        return Fault("metric/judge-refused", f"the judge says {self._hidden(said)}", fix=fix, place=self.address)
+        fix = f"see that {self.model!r} is a model there, and that the variable named for the key holds a valid one"
+        return Fault("endpoint/refused", f"the server says {self._hidden(said)}", fix=fix, place=self.address)
 
     def _gone(self, error: Exception) -> Fault:
         said = self._hidden(str(error).strip() or type(error).__name__)
         fix = f"see that a server answers at {self.address}"
-        return Fault("metric/judge-gone", f"the judge does not answer: {said}", fix=fix, place=self.address)
+        return Fault("endpoint/gone", f"the server does not answer: {said}", fix=fix, place=self.address)
 
     def _hidden(self, said: str) -> str:
         """What a server said, shortened, without the key, which some repeat."""
         said = " ".join(said.split())
         return (said.replace(key, "***") if (key := self._key()) else said)[:SAID]
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    return str(told["choices"][0]["message"]["content"] or "")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
