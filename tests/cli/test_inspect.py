@@ -42,6 +42,21 @@ def test_the_lengths_are_plotted_where_there_are_rows_enough(capsys: Capture) ->
     assert "10.0%       10  x\n" in out
 
 
+@pytest.mark.parametrize(
+    ("systems", "told"),
+    [(["be brief " * 10] * 2, True), (["be brief " * 9] * 2, False), (["be brief " * 10, "be long " * 10], False)],
+)
+def test_a_long_system_prompt_of_all_rows_is_told_with_what_saves_it(
+    systems: list[str], told: bool, capsys: Capture
+) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    made = [{"messages": [{"role": "system", "content": one}, *turns]} for one in systems]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    assert main(["inspect", "a.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert ("20 words that all rows begin with: with data.system_prompt: drop" in out) == told
+
+
 def test_a_bar_is_as_long_as_its_share_and_never_nothing() -> None:
     assert _bar(1.0) == "█" * BAR_WIDTH
     assert _bar(0.5) == "█" * (BAR_WIDTH // 2)

@@ -61,6 +61,8 @@ def test_what_is_learnt_and_held_out_is_the_row_without_it(base: Path, tmp_path:
     assert all("Answer with one of" in text.decode(row.ids) for row in (*kept.rows, *kept.held_out))
     (said,) = (one for one in dropped.values if one.name == "system_prompt")
     assert said.value == "dropped from 8 of 8 rows"
+    with_it, without = ([len(row.ids) for row in one.rows] for one in (kept, dropped))
+    assert said.why.endswith(f"; {sum(with_it) / 8 - sum(without) / 8:,.0f} tokens fewer a row")
     assert not any(one.name == "system_prompt" for one in kept.values)
 
 
@@ -78,6 +80,50 @@ def test_where_no_row_has_one_that_is_said(base: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(say, "warn", heard.append)
     ready(base, tmp_path, write(tmp_path / "rows.jsonl", ("",)))
     assert ["nothing is dropped" in one for one in heard] == [True]
+
+
+def row(*turns: tuple[str, str]) -> str:
+    return json.dumps({"messages": [{"role": role, "content": said} for role, said in turns]}) + "\n"
+
+
+def test_questions_that_only_the_system_prompt_told_apart_are_warned_of(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(say, "warn", heard.append)
+    said = [("English", "the fox", "fox"), ("French", "the fox", "renard"), ("French", "the dog", "chien")]
+    # A question with two answers behind the same prompt contradicts itself with the prompt and without.
+    said += [("English", "the hen", "hen"), ("English", "the hen", "bird"), ("French", "the cow", "vache")]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(row(("system", one), ("user", ask), ("assistant", answer)) for one, ask, answer in said))
+    ready(base, tmp_path, rows)
+    assert [one.partition(" behind")[0] for one in heard] == ["1 questions have another answer"]
+    heard.clear()
+    ready(base, tmp_path, rows, system_prompt="keep")
+    assert not heard
+
+
+def test_a_row_that_asks_only_in_its_system_prompt_is_refused(base: Path, tmp_path: Path) -> None:
+    rows, test = tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
+    alone = row(("system", "Greet."), ("assistant", "hello"))
+    rows.write_text(row(("system", "Greet."), ("user", "me"), ("assistant", "hello")) * 3 + alone)
+    test.write_text(alone)
+    (fault,) = ready(base, tmp_path, rows, test).refusals
+    assert (fault.code, fault.file, fault.line) == ("plan/only-a-system-prompt", str(rows), 4)
+    assert fault.what.startswith("2 rows ask nothing")
+    assert not ready(base, tmp_path, rows, system_prompt="keep").refusals
+
+
+def test_what_is_wrong_with_a_row_is_found_where_it_stands_in_the_file(base: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(row(("system", "Greet."), ("user", "me"), ("assistant", "he<|im_end|>llo")))
+    (fault,) = (one for one in ready(base, tmp_path, rows).refusals if one.code == "objective/end-token-inside")
+    assert fault.key == "messages[2]"
+
+
+def test_an_answer_that_opens_a_conversation_is_not_learnt() -> None:
+    turns = tuple({"role": role, "content": role} for role in ("system", "assistant", "user", "assistant"))
+    assert Example(turns, (False, True, False, True)).without_system().learn == (False, False, True)
 
 
 def test_only_what_stands_first_is_dropped() -> None:

@@ -20,6 +20,7 @@ N_LINES, N_CHARACTERS = 40, 2000  # of a row
 N_ANSWERS = 10
 N_SCRIPTS = 4
 LEAST_TO_PLOT = 20  # rows
+LEAST_TO_DROP = 20  # words of a system prompt: a shorter one costs little
 BAR_WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 # What would steer the terminal, or turn what is read; newline and tab may.
@@ -73,6 +74,9 @@ def _numbers(found: "Inspection") -> Iterator[tuple[str, str]]:
     if prompts.n_rows:
         different = f"{prompts.n_different:,}" if prompts.n_different is not None else "very many"
         yield "system", f"in {prompts.n_rows:,} rows; {different} different"
+    if numbers.n_shared_words >= LEAST_TO_DROP:
+        words = f"{numbers.n_shared_words:,} words that all rows begin with"
+        yield "", f"{words}: with data.system_prompt: drop what they ask for is learnt, and need not be sent"
     if numbers.n_with_tools or numbers.n_with_calls:
         yield "tools", f"in {numbers.n_with_tools:,} rows; {numbers.n_with_calls:,} rows call one"
 

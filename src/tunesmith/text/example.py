@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Message = Mapping[str, Any]
@@ -35,6 +35,8 @@ class Example:
     text: str = ""
     file: str = ""
     line: int = 0
+    n_left_out: int = field(default=0, compare=False)
+    """Turns of the row that stood before the first of `messages`."""
 
     @property
     def is_chat(self) -> bool:
@@ -47,9 +49,13 @@ class Example:
         return n_system(self.messages)
 
     def without_system(self) -> Example:
-        """The same without them."""
+        """The same without them. An answer that then opens the conversation is not learnt, as in any row."""
         n = self.n_system
-        return replace(self, messages=self.messages[n:], learn=self.learn[n:]) if n else self
+        if not n:
+            return self
+        opens = any(one["role"] == "assistant" for one in self.messages[n : n + 1])
+        learn = (False, *self.learn[n + 1 :]) if opens else self.learn[n:]
+        return replace(self, messages=self.messages[n:], learn=learn, n_left_out=self.n_left_out + n)
 
 
 @dataclass(frozen=True)

@@ -208,4 +208,5 @@ def _no_span(example: Example, number: int, what: str, fix: str = "") -> Fault:
 
 
 def _at(example: Example, number: int) -> dict[str, Any]:
-    return {"file": example.file, "line": example.line or None, "key": f"messages[{number}]"}
+    key = f"messages[{number + example.n_left_out}]"
+    return {"file": example.file, "line": example.line or None, "key": key}

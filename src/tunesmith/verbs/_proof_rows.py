@@ -126,7 +126,8 @@ def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
     """The rows that the run learnt from, and those that it held out."""
     from tunesmith.formats._reading import read
     from tunesmith.formats._split import split
-    from tunesmith.verbs._ready import as_learnt, data_hash
+    from tunesmith.verbs._dropped import as_learnt
+    from tunesmith.verbs._ready import data_hash
 
     recipe, manifest = run.recipe, run.manifest
     if manifest is None or data_hash(recipe) != manifest.parents["data"]:

@@ -17,11 +17,12 @@ from tunesmith import files, rooms, say
 from tunesmith.errors import Fault, TunesmithError
 from tunesmith.exports._contract import Dependent
 from tunesmith.machine import Chosen, Machine
-from tunesmith.recipe import Data, Recipe
+from tunesmith.recipe import Recipe
 from tunesmith.text import virtual, vocabulary
 from tunesmith.text.example import Example, Tokens
 from tunesmith.text.template import Text
 from tunesmith.verbs import _auto
+from tunesmith.verbs._dropped import Dropping
 from tunesmith.verbs.export import wanted
 from tunesmith.weights.facts import BaseFacts
 
@@ -65,7 +66,7 @@ def make_ready(recipe: Recipe, folder: Path) -> Ready:
     """Everything a plan and a run need to know, in the order in which it can be known; `folder` is the run's."""
     ready = Ready(recipe, Machine.look(folder), _day(folder))
     text = _base(ready)
-    examples = _examples(ready)
+    examples = _examples(ready, text)
     if ready.facts is None:
         return ready
     ready.refusals += ready.method.refuse(ready.facts, ready.machine)
@@ -105,20 +106,22 @@ def _base(ready: Ready) -> Text | None:
         return None
 
 
-def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
+def _examples(ready: Ready, text: Text | None) -> tuple[Sequence[Example], Sequence[Example]]:
     """To learn from, and held out."""
     from tunesmith.formats._reading import read
     from tunesmith.formats._split import split
 
     data = ready.recipe.data
     named = data.test if isinstance(data.test, str) else None
+    dropping = Dropping(data)
     try:
-        sources = _sources(ready, named)
+        sources = _sources(ready, named, dropping)
+        ready.values += dropping.told(text)
         train = tuple(example for source in sources for example in source)
         if named:
             reading = read(named, data.format)
             _add_faults(ready, reading.faults)
-            test = [as_learnt(data, example) for example in reading.examples]
+            test = [dropping.see_test(example) for example in reading.examples]
             _not_learnt(ready, train, test)
             return _mixed(ready, sources, train), test
         if not isinstance(data.test, float) or not train:
@@ -130,38 +133,23 @@ def _examples(ready: Ready) -> tuple[Sequence[Example], Sequence[Example]]:
     except TunesmithError as error:
         _add_faults(ready, error.faults)
         return (), ()
+    finally:
+        ready.refusals += dropping.refusals()
 
 
-def _sources(ready: Ready, without: str | None) -> list[list[Example]]:
+def _sources(ready: Ready, without: str | None, dropping: Dropping) -> list[list[Example]]:
     """The training examples by the part of the mixture that they come from."""
     from tunesmith.formats._reading import Stream
 
     parts = ready.recipe.data.parts
     sources: list[list[Example]] = [[] for _ in parts]
     faults: list[Fault] = []
-    n_with = 0  # rows with a system prompt
     for taken in Stream([one.path for one in parts], [one.format for one in parts], without):
         faults += taken.faults
         if taken.example is not None:
-            n_with += bool(taken.example.n_system)
-            sources[taken.source].append(as_learnt(ready.recipe.data, taken.example))
+            sources[taken.source].append(dropping.see(taken.example))
     _add_faults(ready, faults)
-    if ready.recipe.data.system_prompt == "drop":
-        _say_dropped(ready, n_with, sum(map(len, sources)))
     return sources
-
-
-def as_learnt(data: Data, example: Example) -> Example:
-    """A row as the recipe lets it be learnt: with the system prompt that it begins with, or without."""
-    return example.without_system() if data.system_prompt == "drop" else example
-
-
-def _say_dropped(ready: Ready, n_with: int, n_rows: int) -> None:
-    if n_with:
-        why = "as the recipe says: what it asks for is learnt, and it need not be sent from then on"
-        ready.values.append(Chosen("system_prompt", f"dropped from {n_with:,} of {n_rows:,} rows", why))
-    elif n_rows:
-        say.warn("data.system_prompt is drop, and no row begins with a system prompt: nothing is dropped")
 
 
 def _mixed(ready: Ready, sources: Sequence[Sequence[Example]], kept: Sequence[Example]) -> Sequence[Example]:

@@ -106,6 +106,13 @@ class RowNumbers:
         self.n_with_calls += any("tool_calls" in turn for turn in example.messages)
 
     @property
+    def n_shared_words(self) -> int:
+        """Words of the system prompt that all rows begin with; 0 where there is none."""
+        prompts = self.system_prompts
+        is_shared = prompts.n_different == 1 and prompts.n_rows == self.n
+        return len(prompts.first[0][0].split()) if is_shared else 0
+
+    @property
     def scripts(self) -> dict[str, float]:
         """The share of each script in all letters, the largest first."""
         total = self.letters.total()

@@ -239,7 +239,7 @@ def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True
     said.
     """
     from tunesmith.formats._reading import read
-    from tunesmith.verbs._ready import as_learnt
+    from tunesmith.verbs._dropped import as_learnt
 
     data = run.recipe.data
     train = data.names, [one.format for one in data.parts]
