@@ -10,7 +10,7 @@ import torch
 from tiny.learnt import ANSWERS
 from tiny.models import save
 from tunesmith.runtimes._contract import Scorer, Together
-from tunesmith.runtimes.torch import _batches, _bytes_a_token, open_folder
+from tunesmith.runtimes.torch import _batches, _bytes_a_token, _may_begin_together, open_folder
 from tunesmith.text.example import Ask
 
 ASKS: list[Ask] = [[{"role": "user", "content": question}] for question in (*ANSWERS, "a red fox " * 9, "?")]
@@ -40,6 +40,35 @@ def test_padding_changes_no_answer_in_any_family(family: str, tmp_path: Path) ->
         alone = [opened.answer(ask, 12) for ask in asks]
     assert [together[place].text for place in range(4)] == [one.text for one in alone]
     assert len({one.text for one in alone}) > 1, "they answer differently, so that a mix-up would show"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "mistral"])
+@pytest.mark.parametrize("n_words", [12, 90])
+def test_what_all_begin_with_is_computed_once_and_changes_no_answer(n_words: int, family: str, tmp_path: Path) -> None:
+    """Questions of several lengths behind it; where layers look through a window, nothing is shared."""
+    system = {"role": "system", "content": " ".join(["the", "lazy", "dog"] * (n_words // 3))}
+    asks: list[Ask] = [[system, {"role": "user", "content": "quick brown fox " * n}] for n in (1, 9, 30, 2)]
+    with open_folder(save(tmp_path / family, family, initializer_range=0.15, tie_word_embeddings=False)) as opened:
+        assert _may_begin_together(opened.model, 300) == (family != "gemma3_text")
+        prompts = [opened.text.prompt(ask).ids for ask in asks]
+        n_shared = opened._n_shared(prompts)
+        assert n_shared >= n_words
+        assert len({ids[:n_shared] for ids in prompts}) == 1 < len({ids[: n_shared + 1] for ids in prompts})
+        together = dict(opened.answers(asks, 12))
+        alone = [opened.answer(ask, 12) for ask in asks]
+    assert [together[place].text for place in range(4)] == [one.text for one in alone]
+    assert len({one.text for one in alone}) > 1, "they answer differently, so that a mix-up would show"
+
+
+def test_prompts_that_are_one_leave_a_token_and_short_beginnings_are_not_shared(learnt_model: Path) -> None:
+    with open_folder(learnt_model) as opened:
+        long = list(range(40))
+        assert opened._n_shared([long, long]) == 39
+        assert opened._n_shared([long, long[:30]]) == 29
+        assert opened._n_shared([long, [*long[:15], 0]]) == 0
+        assert opened._n_shared([long]) == 0
+        (one, two) = (answer for _, answer in sorted(opened.answers([ASKS[0], ASKS[0]], 40)))
+        assert one.text == two.text == ANSWERS[ASKS[0][0]["content"]]  # type: ignore[index,call-overload]
 
 
 def test_the_first_token_comes_before_the_answer_is_whole(learnt_model: Path) -> None:

@@ -78,6 +78,7 @@ def a_run(
     import shutil
 
     run = Run(folder / "run")
+    folder.mkdir(exist_ok=True)
     data = f"train: {write(folder / 'train.jsonl', train, system)}, format: messages, system_prompt: {system_prompt}"
     if test is not None:
         data += f", test: {write(folder / 'test.jsonl', test, system)}"
@@ -370,8 +371,8 @@ def test_a_browser_shows_the_page_and_asks_for_nothing(models: Mapping[str, Path
             tab.on("console", lambda said, faults=faults: faults.append(said.text))
             tab.goto(page.as_uri())
             assert tab.locator("h1").inner_text() == "Was tuning worth it? run"
-            assert tab.locator("svg").count() == 4, "quality, tokens, milliseconds, loss"
-            assert tab.locator("svg circle").count() == 3, "an arm each"
+            assert tab.locator("svg").count() == 5, "quality, tokens, milliseconds, lengths, loss"
+            assert tab.locator("svg circle").count() == 6, "an arm each, in quality and in lengths"
             assert tab.evaluate("document.documentElement.scrollWidth") <= 700
             assert asked == [page.as_uri()]
             assert faults == []

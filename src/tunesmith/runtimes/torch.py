@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 32  # that are asked at once
 MOST_BYTES = 1 << 30  # of keys and values, likewise
+LEAST_SHARED = 16  # tokens that the prompts of a batch begin with alike: fewer are not worth a pass of their own
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class TorchOpened:
         return self._generate([prompt.ids], max_tokens, _Clock())[0]
 
     def _generate(self, prompts: Sequence[Sequence[int]], max_tokens: int, clock: _Clock) -> list[list[int]]:
-        """The answers to prompts of several lengths; the shorter ones are padded on the left."""
+        """The answers to prompts of several lengths; what all begin with is computed once, and padding is behind it."""
         import torch
         from transformers import GenerationConfig
 
@@ -89,15 +90,34 @@ class TorchOpened:
             suppress_tokens=sorted(self.text.never) or None,
         )
         longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts])  # (B, T)
-        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
+        n = self._n_shared(prompts) if _may_begin_together(self.model, longest + max_tokens) else 0
+        ids = torch.tensor([[*one[:n], *[0] * (longest - len(one)), *one[n:]] for one in prompts])  # (B, T)
+        mask = torch.tensor([[1] * n + [0] * (longest - len(one)) + [1] * (len(one) - n) for one in prompts])
         with torch.inference_mode():
             clock.start()
+            begun = {"past_key_values": self._begun(prompts[0][:n], len(prompts))} if n else {}
             out = self.model.generate(  # type: ignore[operator]
-                ids, attention_mask=mask, generation_config=plain, stopping_criteria=[clock.tick]
+                ids, attention_mask=mask, generation_config=plain, stopping_criteria=[clock.tick], **begun
             )
             clock.stop()
         return [self._to_its_end(row) for row in out[:, longest:].tolist()]
+
+    def _n_shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many tokens the prompts begin with alike and are computed once; one of each is always left."""
+        if len(prompts) == 1:
+            return 0
+        first, last = min(prompts), max(prompts)  # in the order of words; those between them share what these do
+        most = min(map(len, prompts)) - 1
+        n = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+        return min(n, most) if min(n, most) >= LEAST_SHARED else 0
+
+    def _begun(self, shared: Sequence[int], n: int) -> Any:
+        """The keys and values of a beginning, `n` times."""
+        import torch
+
+        cache = self.model(torch.tensor([list(shared)]), use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(n)
+        return cache
 
     def _to_its_end(self, ids: list[int]) -> list[int]:
         """Without the padding that stands where others of the batch went on."""
@@ -136,6 +156,14 @@ class _Clock:
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._began
+
+
+def _may_begin_together(model: PreTrainedModel, n_tokens: int) -> bool:
+    """Whether keys and values are all that such a model keeps, and no window could tell that padding stands between."""
+    config: Any = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return kinds <= {"full_attention", "sliding_attention"} and (not window or window >= n_tokens)
 
 
 def _bytes_a_token(model: PreTrainedModel) -> int:

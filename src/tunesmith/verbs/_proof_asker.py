@@ -18,7 +18,6 @@ from tunesmith.machine import forget_peak_memory, peak_memory_bytes
 from tunesmith.runtimes._contract import Answer, Elsewhere, Opened, Scorer, Together
 from tunesmith.text.example import Ask
 
-MEMORY = "memory"  # the key of the line that says how much was held
 N_WARM = 3
 N_ALONE = 12  # rows that are asked one by one, for their milliseconds, where the others are asked together
 
@@ -53,12 +52,8 @@ class Asker:
         self._stack = ExitStack()
         self._opened: Opened | None = None
         self._peak_is_told = False
-
-    @property
-    def peak_memory_bytes(self) -> int | None:
-        """The most memory that the process which computes has held when it was asked; None where that is not known."""
-        told = self._kept.get(MEMORY)
-        return None if told is None else int(told["bytes"])
+        self.peak_memory_bytes: int | None = None
+        """The most memory that the process which computes had held after the last answers; None where not known."""
 
     @property
     def n_new(self) -> int:
@@ -80,6 +75,7 @@ class Asker:
             RuntimeFault: it failed.
         """
         keys = [files.sha256_of(["answer", ask, max_tokens]) for ask in asks]
+        memory = files.sha256_of(["memory", keys])
         missing: dict[str, int] = {}  # where each stands first
         for place, key in enumerate(keys):
             if self._kept.get(key) is None:
@@ -89,7 +85,8 @@ class Asker:
                 for place, said in self._ask(asks, sorted(missing.values()), max_tokens, n_alone):
                     self._kept.add(keys[place], {**asdict(said.answer), "alone": said.alone})
                     bar.advance(1)
-            self._weigh()
+            self._weigh(memory)
+        self.peak_memory_bytes = (self._kept.get(memory) or {}).get("bytes")
         # A question that comes again was asked once, and its time counts once.
         again = [key in keys[:place] for place, key in enumerate(keys)]
         told = zip(keys, again, strict=True)
@@ -115,7 +112,7 @@ class Asker:
                 bar.advance(1)
         return [list(kept["logprobs"]) for key in keys if (kept := self._kept.get(key)) is not None]
 
-    def _weigh(self) -> None:
+    def _weigh(self, key: str) -> None:
         """Keep the peak of memory with the answers."""
         if isinstance(self._opened, Elsewhere):
             try:
@@ -125,7 +122,7 @@ class Asker:
         else:
             peak = peak_memory_bytes() if self._peak_is_told else None
         if peak is not None:
-            self._kept.add(MEMORY, {"bytes": max(peak, self.peak_memory_bytes or 0)})
+            self._kept.add(key, {"bytes": peak})
 
     def _remembered(self, key: str) -> Said | None:
         told = self._kept.get(key)
