@@ -77,8 +77,8 @@ class Endpoint:
         told = self._told(body)
         seconds = time.perf_counter() - began
         used = told.get("usage") or {}
-        counts = (int(used.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(_words(told), told["choices"][0].get("finish_reason") == "stop", *counts, seconds)
+        n_prompt, n_answer = (int(used.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        return Reply(_words(told), told["choices"][0].get("finish_reason") == "stop", n_prompt, n_answer, seconds)
 
     def ask(self, messages: Sequence[Mapping[str, str]], number: int = 0) -> str:
         """The answer at temperature 0, remembered by its content; another `number` asks the same anew.

@@ -106,7 +106,8 @@ class TorchOpened:
         """How many tokens the prompts begin with alike and are computed once; one of each is always left."""
         if len(prompts) == 1:
             return 0
-        first, last = min(prompts), max(prompts)  # in the order of words; those between them share what these do
+        ordered = sorted(list(one) for one in prompts)
+        first, last = ordered[0], ordered[-1]  # in the order of words: those between them share what these do
         most = min(map(len, prompts)) - 1
         n = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
         return min(n, most) if min(n, most) >= LEAST_SHARED else 0
