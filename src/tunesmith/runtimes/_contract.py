@@ -109,5 +109,8 @@ class Elsewhere(Protocol):
 class Scorer(Protocol):
     """A loaded model that tells how likely it holds a text."""
 
-    def likelihoods(self, ids: Sequence[int], n_given: int) -> list[float]:
-        """Natural log-probabilities of each of the ids (T,) behind the first `n_given`, after all before it."""
+    def likelihoods(self, texts: Sequence[tuple[Sequence[int], int]]) -> Iterator[tuple[int, list[float]]]:
+        """The place of each text, and natural log-probabilities of its ids behind the first so many, as they come.
+
+        A text is its ids (T,) and how many of them are given.
+        """

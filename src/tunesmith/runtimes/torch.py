@@ -56,17 +56,21 @@ class TorchOpened:
 
     def answers(self, asks: Sequence[Ask], max_tokens: int) -> Iterator[tuple[int, Answer]]:
         """The greedy answers, with their places; those of about one length are asked at once."""
-        from tunesmith.weights import additions
-
         prompts = [self.text.prompt(ask) for ask in asks]
-        # Learnt keys and values stand before the prompt, where a shorter one has its padding.
-        most = 1 if additions.of(self.model) else MOST_ROWS
         n_tokens = MOST_BYTES // _bytes_a_token(self.model)
-        for places in _batches([len(prompt.ids) + max_tokens for prompt in prompts], most, n_tokens):
+        lengths = [len(prompt.ids) + max_tokens for prompt in prompts]
+        for places in _batches(lengths, self._most_at_once, n_tokens):
             clock = _Clock()
             found = self._generate([prompts[place].ids for place in places], max_tokens, clock)
             for place, ids in zip(places, found, strict=True):
                 yield place, self._answer(prompts[place], ids, clock.seconds / len(places), None)
+
+    @property
+    def _most_at_once(self) -> int:
+        """One, where learnt keys and values stand before the prompt: a shorter one has its padding there."""
+        from tunesmith.weights import additions
+
+        return 1 if additions.of(self.model) else MOST_ROWS
 
     def _answer(self, prompt: Prompt, ids: list[int], seconds: float, first_s: float | None) -> Answer:
         stopped = bool(ids) and ids[-1] in self.text.end_ids
@@ -90,7 +94,7 @@ class TorchOpened:
             suppress_tokens=sorted(self.text.never) or None,
         )
         longest = max(map(len, prompts))
-        n = self._n_shared(prompts) if _may_begin_together(self.model, longest + max_tokens) else 0
+        n = self._n_shared(prompts, longest + max_tokens)
         ids = torch.tensor([[*one[:n], *[0] * (longest - len(one)), *one[n:]] for one in prompts])  # (B, T)
         mask = torch.tensor([[1] * n + [0] * (longest - len(one)) + [1] * (len(one) - n) for one in prompts])
         with torch.inference_mode():
@@ -102,9 +106,12 @@ class TorchOpened:
             clock.stop()
         return [self._to_its_end(row) for row in out[:, longest:].tolist()]
 
-    def _n_shared(self, prompts: Sequence[Sequence[int]]) -> int:
-        """How many tokens the prompts begin with alike and are computed once; one of each is always left."""
-        if len(prompts) == 1:
+    def _n_shared(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> int:
+        """How many tokens the prompts begin with alike and are computed once; one of each is always left.
+
+        `n_tokens` is the most that is read and written of any.
+        """
+        if len(prompts) == 1 or not _may_begin_together(self.model, n_tokens):
             return 0
         ordered = sorted(list(one) for one in prompts)
         first, last = ordered[0], ordered[-1]  # in the order of words: those between them share what these do
@@ -125,17 +132,33 @@ class TorchOpened:
         ends = (place for place, one in enumerate(ids) if one in self.text.end_ids)
         return ids[: next(ends, len(ids)) + 1]
 
-    def likelihoods(self, ids: Sequence[int], n_given: int) -> list[float]:
-        """Log-probabilities of the ids behind the first `n_given`, computed in float32; some tokens never come."""
+    def likelihoods(self, texts: Sequence[tuple[Sequence[int], int]]) -> Iterator[tuple[int, list[float]]]:
+        """Log-probabilities of the ids of each text behind the first so many, in float32; some tokens never come."""
+        n_tokens = MOST_BYTES // _bytes_a_token(self.model)
+        for places in _batches([len(ids) for ids, _ in texts], self._most_at_once, n_tokens):
+            yield from zip(places, self._likelihoods([texts[place] for place in places]), strict=True)
+
+    def _likelihoods(self, texts: Sequence[tuple[Sequence[int], int]]) -> list[list[float]]:
         import torch
 
+        longest, fewest = max(len(ids) for ids, _ in texts), min(n_given for _, n_given in texts)
+        n_kept = longest - fewest + 1  # places of which logits are needed, up to the end
+        if len(texts) > 1 and 4 * len(texts) * n_kept * self.model.config.get_text_config().vocab_size > MOST_BYTES:
+            half = len(texts) // 2
+            return [*self._likelihoods(texts[:half]), *self._likelihoods(texts[half:])]
+        n = max(0, min(self._n_shared([ids for ids, _ in texts], longest), fewest - 1))
+        padded = torch.tensor([[*ids[n:], *[0] * (longest - len(ids))] for ids, _ in texts])  # (B, T)
+        mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in texts])
         with torch.inference_mode():
-            n_told = len(ids) - n_given
-            logits = self.model(torch.tensor([list(ids)]), logits_to_keep=n_told + 1).logits[0, :-1].float()  # (T, V)
-            logits[:, sorted(self.text.never)] = -torch.inf
-            wanted = torch.tensor(list(ids[n_given:]))
-            told = torch.log_softmax(logits, -1).gather(1, wanted[:, None])[:, 0]
-        return [float(one) for one in told]
+            begun = {"past_key_values": self._begun(texts[0][0][:n], len(texts))} if n else {}
+            logits = self.model(padded, attention_mask=mask, logits_to_keep=n_kept, **begun).logits.float()  # (B, K, V)
+            logits[..., sorted(self.text.never)] = -torch.inf
+            found = torch.log_softmax(logits, -1)
+        behind = longest - n_kept
+        return [
+            [float(one[place - 1 - behind, ids[place]]) for place in range(n_given, len(ids))]
+            for one, (ids, n_given) in zip(found, texts, strict=True)
+        ]
 
 
 class _Clock:

@@ -105,10 +105,11 @@ class Asker:
         if missing and not isinstance(opened, Scorer):
             return [[] for _ in texts]
         with say.progress(label, len(missing), "texts") as bar:
-            for key, place in missing.items():
-                assert isinstance(opened, Scorer)
-                told = opened.likelihoods(*texts[place])
-                self._kept.add(key, {"logprobs": [round(one, 6) for one in told]})
+            places = list(missing.values())
+            for at, told in (
+                opened.likelihoods([texts[place] for place in places]) if isinstance(opened, Scorer) else ()
+            ):
+                self._kept.add(keys[places[at]], {"logprobs": [round(one, 6) for one in told]})
                 bar.advance(1)
         return [list(kept["logprobs"]) for key in keys if (kept := self._kept.get(key)) is not None]
 
