@@ -160,7 +160,7 @@ class OpenedOllama:
 
     def peak_memory_bytes(self) -> int | None:
         """What the server says that the loaded model takes, wherever it runs."""
-        return self.server.loaded().get(tagged(self.model))
+        return self.server.loaded().get(tagged(self.model)) or None  # some say 0 where all of it is on the processor
 
     def _ask_as_user(self, ask: Ask, more: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(ask, str):
