@@ -10,12 +10,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
-from tunesmith import files
+from tunesmith import files, say
 from tunesmith.errors import Fault, RuntimeFault
 
 HERE = ("127.0.0.1", "::1", "localhost")
@@ -46,6 +46,8 @@ class Endpoint:
     model: str
     key_from: str
     timeout_s: float
+    instead: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Keys of a request that this server, as it said, wants under another name, or not at all (empty)."""
 
     def refuse(self) -> list[Fault]:
         """An address that would send the texts in the clear, or is none; a variable that holds no key."""
@@ -100,10 +102,13 @@ class Endpoint:
         """A reply that has an answer, after as many tries as it takes."""
         for trial in range(TRIES):
             try:
-                return self._once(body)
+                return self._once({name: value for key, value in body.items() if (name := self.instead.get(key, key))})
             except urllib.error.HTTPError as error:
+                said = _said(error)
+                if error.code == 400 and trial < TRIES - 1 and self._heeds(said, body):
+                    continue
                 if error.code not in BUSY or trial == TRIES - 1:
-                    raise RuntimeFault(self._refused(f"{error.code}: {_said(error)}")) from None
+                    raise RuntimeFault(self._refused(f"{error.code}: {said}")) from None
                 _wait(trial, error.headers.get("Retry-After", ""))
             except (KeyError, TypeError, IndexError, AttributeError, ValueError):
                 if trial == TRIES - 1:
@@ -114,6 +119,20 @@ class Endpoint:
                     raise RuntimeFault(self._gone(error)) from None
                 _wait(trial)
         raise AssertionError("the last try returns or raises")
+
+    def _heeds(self, said: str, body: Mapping[str, Any]) -> bool:
+        """Whether a refusal names a key that can be sent otherwise; from now on it is.
+
+        OpenAI's newer models count thoughts into `max_completion_tokens`, and take no temperature.
+        """
+        wishes = {"max_tokens": "max_completion_tokens"} if "max_completion_tokens" in said else {"temperature": ""}
+        ((key, name),) = wishes.items()
+        if key in self.instead or key not in body or key not in said:
+            return False
+        self.instead[key] = name
+        if not name:
+            say.note(f"{self.model} takes no {key}: asked again, it may answer otherwise")
+        return True
 
     def _once(self, body: Mapping[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.address.rstrip('/')}/chat/completions", data=json.dumps(body).encode())

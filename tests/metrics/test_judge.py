@@ -142,6 +142,38 @@ def test_a_refusal_says_what_the_server_said_but_never_the_key(reply: Reply, sai
     assert KEY not in str(caught.value)
 
 
+def refusal(said: str) -> Reply:
+    return 400, {}, json.dumps({"error": {"message": said}})
+
+
+NO_TEMPERATURE = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is."
+NO_MAX_TOKENS = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+
+
+def test_a_key_that_a_model_does_not_take_is_sent_as_it_says_and_the_others_stay() -> None:
+    def answer(n: int, body: dict[str, Any]) -> Reply:
+        if "max_tokens" in body:
+            return refusal(NO_MAX_TOKENS)
+        return refusal(NO_TEMPERATURE) if "temperature" in body else completion("tea")
+
+    with server(answer) as (address, asked):
+        asks = endpoint.Endpoint(address, "thinker", "", 5.0)
+        for _ in range(2):
+            assert asks.reply([{"role": "user", "content": "?"}], 7).text == "tea"
+    assert len(asked) == 4, "two refusals, and they are remembered"
+    assert {key: asked[-1].get(key) for key in ("max_completion_tokens", "temperature")} == {
+        "max_completion_tokens": 7,
+        "temperature": None,
+    }
+
+
+def test_a_refusal_that_comes_again_is_told() -> None:
+    with server(lambda n, body: refusal(NO_TEMPERATURE)) as (address, asked):
+        with pytest.raises(RuntimeFault, match="endpoint/refused"):
+            endpoint.Endpoint(address, "thinker", "", 5.0).reply([{"role": "user", "content": "?"}], 7)
+        assert len(asked) == 2
+
+
 def test_a_server_that_is_gone_is_a_fault_with_its_address() -> None:
     with pytest.raises(RuntimeFault) as caught:
         judge("http://127.0.0.1:9/v1").score(ROW)

@@ -107,7 +107,7 @@ def test_a_row_that_asks_only_in_its_system_prompt_is_refused(base: Path, tmp_pa
     rows, test = tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
     alone = row(("system", "Greet."), ("assistant", "hello"))
     rows.write_text(row(("system", "Greet."), ("user", "me"), ("assistant", "hello")) * 3 + alone)
-    test.write_text(alone)
+    test.write_text(alone.replace("hello", "good day"))
     (fault,) = ready(base, tmp_path, rows, test).refusals
     assert (fault.code, fault.file, fault.line) == ("plan/only-a-system-prompt", str(rows), 4)
     assert fault.what.startswith("2 rows ask nothing")
