@@ -36,7 +36,7 @@ KEYS = {
 }  # fmt: skip
 ARM_KEYS = {
     "name", "runtime", "variant", "sent", "quality", "together", "prompt_tokens", "answer_tokens", "milliseconds",
-    "first_token_milliseconds", "rows_timed", "bytes", "peak_memory_bytes", "harm",
+    "first_token_milliseconds", "tokens_per_second", "rows_timed", "bytes", "peak_memory_bytes", "harm",
 }  # fmt: skip
 
 
@@ -110,6 +110,13 @@ def test_tuning_that_knows_the_answers_is_shipped(models: Mapping[str, Path], tm
     assert tuned.harm["not_stopped"].value == 0
     assert tuned.first_milliseconds is not None
     assert tuned.as_json()["rows_timed"] == 4, "each question came three times"
+    assert tuned.milliseconds is not None
+    seconds_a_request = tuned.milliseconds / 1000
+    assert tuned.tokens_per_second == pytest.approx(tuned.answer_tokens / seconds_a_request)
+    assert proof.forgotten is not None
+    told = proof.forgotten["answers"]
+    assert len(told) == len({one["asked"] for one in told}) == 8
+    assert any(one["before"] != one["after"] for one in told)
 
 
 def test_a_model_that_was_tuned_without_the_system_prompt_is_asked_without_it(
@@ -192,6 +199,9 @@ def test_another_run_is_a_yardstick_unless_it_has_learnt_the_rows(models: Mappin
     proof = prove(run, runtimes=[], with_=spoilt)
     assert proof.skipped["run run"] == "it has learnt 12 of the 12 rows"
     assert len(proof.arms) == 3
+    short = a_run(tmp_path / "four", models["random"], save(tmp_path / "short", max_position_embeddings=64))
+    assert proof.max_tokens < 64
+    assert prove(run, runtimes=[], with_=short).skipped["run run"] == "12 of the 12 rows do not fit into its context"
     (tmp_path / "two/train.jsonl").unlink()
     assert "cannot be known" in prove(run, runtimes=[], with_=other).skipped["run run"]
 
@@ -309,14 +319,17 @@ def test_ollama_and_transformers_js_are_asked_once(
     needs.need_node()
     run = a_run(tmp_path, models["random"], models["learnt"])
     export(run, to=[Gguf(types=("q8_0",)), Ollama(name="proved", type="q8_0"), Web(dtypes=("q8",))])
-    proof = prove(run, runtimes=["ollama", "transformers_js"])
+    there = {"endpoint": f"http://{ollama_server.host}/v1", "endpoint_model": "proved"}
+    proof = prove(run, runtimes=["ollama", "transformers_js"], **there)  # type: ignore[arg-type]
     assert not proof.skipped
-    assert [one.speaker.runtime for one in proof.arms[3:]] == ["ollama", "transformers_js"]
+    assert [one.speaker.runtime for one in proof.arms[3:]] == ["ollama", "transformers_js", "endpoint"]
     for one in proof.arms[3:]:
         assert one.quality[proof.metric.kind].value == 1
         assert one.milliseconds is not None
         assert one.prompt_tokens == proof.arms[2].prompt_tokens
-    assert prove(run, runtimes=["ollama", "transformers_js"]).kept
+        assert one.harm["not_stopped"].value == 0
+        assert (one.peak_memory_bytes is None) == (one.speaker.runtime == "endpoint")
+    assert prove(run, runtimes=["ollama", "transformers_js"], **there).kept  # type: ignore[arg-type]
 
 
 def test_programs_get_the_keys_that_are_promised(
@@ -376,6 +389,10 @@ def test_a_browser_shows_the_page_and_asks_for_nothing(models: Mapping[str, Path
             assert tab.evaluate("document.documentElement.scrollWidth") <= 700
             assert asked == [page.as_uri()]
             assert faults == []
+            tab.emulate_media(media="print", color_scheme=scheme)
+            assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(35, 38, 43)", "dark ink on paper"
+            assert tab.evaluate("getComputedStyle(document.querySelector('.sides .text')).maxHeight") == "none"
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 700, "nothing is cut at the edge"
 
 
 def test_what_cannot_be_proved_is_said_with_its_reason(models: Mapping[str, Path], tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tiny.models import tokenizer
 from tunesmith.errors import DataError
+from tunesmith.machine import forget_peak_memory
 from tunesmith.metrics.exact_match import ExactMatch
+from tunesmith.metrics.label import Label
 from tunesmith.runtimes._contract import Answer
 from tunesmith.text.template import Text
-from tunesmith.verbs._forgotten import forgotten
-from tunesmith.verbs._page_of_proof import LEFT, RIGHT, WIDTH, _lengths
+from tunesmith.verbs._forgotten import Neutral, forgotten
+from tunesmith.verbs._page_of_proof import LEFT, RIGHT, WIDTH, _lengths, _wholes
 from tunesmith.verbs._proof_arms import Arm, arm
 from tunesmith.verbs._proof_asker import Asker, Said, Speaker
 from tunesmith.verbs._proof_prompt import Prompter, Room, prompted
@@ -156,10 +159,55 @@ def test_the_lengths_of_answers_are_drawn_with_nine_tenths_of_them() -> None:
     ]
 
 
+def test_what_a_metric_says_of_all_rows_stands_in_a_table() -> None:
+    questions = [question(str(at), "tea" if at < 3 else "milk") for at in range(4)]
+    said = [Said(Answer(one, True, 1, 1, 1.0), True) for one in ("tea", "tea", "milk", "rum")]
+    metrics = {"label": Label(), "exact_match": ExactMatch()}
+    arms = [
+        arm(name, Speaker(name, runtime, "", "", 1, nullcontext), "", questions, said, metrics)
+        for name, runtime in (("base", "torch"), ("tuned", "torch"), ("tuned gguf q8_0", "llama_cpp"))
+    ]
+    (table,) = _wholes(SimpleNamespace(chosen=metrics, arms=arms))  # type: ignore[arg-type]
+    assert table.heads == ("macro_f1", "outside", "n_labels")
+    # F1 of tea: 2 right of 2 said and 3 wanted, 80 %; of milk: none of 1 and 1. Rum is no label.
+    assert table.rows == tuple(
+        (name, "40.0%", "25.0%", "2") for name in ("base", "tuned", "tuned gguf q8_0 in llama_cpp")
+    )
+    assert table.confused == (
+        {"wanted": "milk", "said": "rum", "rows": 1},
+        {"wanted": "tea", "said": "milk", "rows": 1},
+    )
+
+
+class Holds:
+    """Answers while it holds as many bytes as it is asked to."""
+
+    def answer(self, ask: str, max_tokens: int) -> Answer:
+        return Answer(str(len(b"x" * int(ask))), True, 1, 1, 0.0)
+
+
+@pytest.mark.skipif(not forget_peak_memory(), reason="this system does not count memory anew; run it on Linux")
+def test_memory_is_that_of_what_was_asked_and_not_of_what_came_before(tmp_path: Path) -> None:
+    speaker = Speaker("base", "torch", "", "0" * 16, 1, lambda: nullcontext(Holds()))
+    little, much = ["1", "2"], ["200000000"]
+    told = []
+    with Asker(speaker, tmp_path) as asker:
+        for asks in (little, much, ["3"]):
+            asker.answers(asks, 8, "ask")
+            assert asker.peak_memory_bytes is not None
+            told.append(asker.peak_memory_bytes)
+    assert told[1] - told[0] == pytest.approx(2e8, rel=0.1)
+    assert told[2] == pytest.approx(told[0], rel=0.1)
+    with Asker(speaker, tmp_path) as again:
+        again.answers(much, 8, "ask")
+        assert (again.peak_memory_bytes, again.n_new) == (told[1], 0)
+
+
 def test_what_was_forgotten_counts_every_token_once() -> None:
-    found = forgotten([[1.0], [2.0, 2.0, 2.0]], [[2.0], [2.0, 2.0, 2.0]])
+    found = forgotten(Neutral([[1.0], [2.0, 2.0, 2.0]], ["Rome."]), Neutral([[2.0], [2.0, 2.0, 2.0]], ["no"]))
     assert found is not None
     assert found["before"]["value"] == 1.75
     assert found["after"]["value"] == 2.0
     assert found["difference"]["value"] == 0.25
-    assert forgotten([[]], [[1.0]]) is None
+    assert found["answers"] == [{"asked": "What is the capital of Italy?", "before": "Rome.", "after": "no"}]
+    assert forgotten(Neutral([[]]), Neutral([[1.0]])) is None

@@ -96,10 +96,9 @@ def _proved(proof: Proof) -> list[str]:
     ]
     for one in proof.arms:
         found = one.quality.get(kind)
-        where = one.name if one.speaker.runtime == "torch" else f"{one.name} in {one.speaker.runtime}"
         good = " | "
         if found:
             good = f"{number(found.value, unit)} | {span(found.low, found.high, lambda end: number(end, unit))}"
         ms = "" if one.milliseconds is None else f"{one.milliseconds:,.0f}"
-        lines.append(f"| {where} | {good} | {one.prompt_tokens:,.0f} | {one.answer_tokens:,.0f} | {ms} |")
+        lines.append(f"| {one.title} | {good} | {one.prompt_tokens:,.0f} | {one.answer_tokens:,.0f} | {ms} |")
     return [*lines, "", *(f"- {one.asks} {one.says}: {one.told}" for one in proof.lines)]

@@ -20,7 +20,8 @@ LEFT, RIGHT, WIDTH, STEP = 210.0, 150.0, 720.0, 30.0  # of a plot of arms, in it
 LOSS_WIDTH, LOSS_HEIGHT, LOSS_LEFT = 720.0, 200.0, 44.0
 N_POINTS = 400  # of a curve: more are not seen
 N_ROWS = 40  # that are shown as won, and as lost
-COLOURS = {"base": "plain", "base + prompt": "plain"}
+LONGEST_NAME = 32  # characters that fit beside a plot
+SHARES = ("macro_f1", "outside", "valid", "precision", "recall", "f1", "graded")  # among what all rows have together
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class Plot:
         return STEP * len(self.marks) + 6
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What a metric says of all rows together: a row an arm; and what the tuned model takes for what most often."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    confused: tuple[Mapping[str, Any], ...]
+
+
 def page(proof: Proof) -> str:
     """The page as HTML."""
     return render(
@@ -58,6 +69,7 @@ def page(proof: Proof) -> str:
         proof=proof,
         tree=proof.as_json(),
         plots=[_quality(proof), *_costs(proof.arms), _lengths(proof.arms)],
+        wholes=_wholes(proof),
         size={"left": LEFT, "width": WIDTH, "right": WIDTH - RIGHT},
         curve=_curve(proof),
         parity=_parity(proof),
@@ -67,6 +79,7 @@ def page(proof: Proof) -> str:
         said=_said,
         percent_of=_share,
         size_of=_size,
+        whole=_whole_number,
     )
 
 
@@ -98,8 +111,9 @@ def _costs(arms: Sequence[Arm]) -> list[Plot]:
         return f"{one.milliseconds:,.0f}" + ("" if first is None else f", first {first:,.0f}")
 
     timed = [one for one in arms if one.milliseconds is not None]
+    counted = [one for one in arms if tokens(one)]  # which not every server does
     return [
-        _bars("Tokens a request", "prompt + answer, on average", arms, tokens, told),
+        _bars("Tokens a request", "prompt + answer, on average", counted, tokens, told),
         _bars(
             "Milliseconds a request", "asked one at a time", timed, lambda one: one.milliseconds or 0.0, milliseconds
         ),
@@ -108,6 +122,7 @@ def _costs(arms: Sequence[Arm]) -> list[Plot]:
 
 def _lengths(arms: Sequence[Arm]) -> Plot:
     """How long the answers are: the middle one, and all but the shortest and the longest twentieth."""
+    arms = [one for one in arms if one.answer_tokens]
     counts = [sorted(said.answer.n_answer_tokens for said in one.said) for one in arms]
     most = max((one[-1] for one in counts), default=0) or 1
     marks = []
@@ -127,8 +142,29 @@ def _bars(
 
 def _mark(at: int, one: Arm, values: tuple[float, float, float], most: float, told: str) -> Mark:
     x, low, high = (round(LEFT + (WIDTH - LEFT - RIGHT) * value / most, 2) for value in values)
-    where = "" if one.speaker.runtime == "torch" else f" in {one.speaker.runtime}"
-    return Mark(STEP * at + STEP / 2, one.name + where, x, low, high, told, COLOURS.get(one.name, "tuned"))
+    name = one.title if len(one.title) <= LONGEST_NAME else f"{one.title[: LONGEST_NAME - 3]}..."
+    return Mark(STEP * at + STEP / 2, name, x, low, high, told, "tuned" if one.name.startswith("tuned") else "plain")
+
+
+def _wholes(proof: Proof) -> list[Whole]:
+    """A table for each metric that says something of all rows together."""
+    made = []
+    for kind in proof.chosen:
+        told = {one.title: one.together[kind] for one in proof.arms if one.together.get(kind)}
+        tuned = told.get("tuned", {})
+        heads = tuple(name for name, value in tuned.items() if isinstance(value, float))
+        if not heads:
+            continue
+        rows = tuple((arm, *(_together(name, found.get(name)) for name in heads)) for arm, found in told.items())
+        pairs = tuned.get("confused")
+        made.append(Whole(kind, heads, rows, tuple(pairs) if isinstance(pairs, list) else ()))
+    return made
+
+
+def _together(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return ""
+    return f"{value:.1%}" if name in SHARES else f"{value:,.2f}".removesuffix(".00")
 
 
 def _curve(proof: Proof) -> dict[str, Any] | None:
@@ -186,6 +222,10 @@ def _said(value: float | None, unit: str) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+def _whole_number(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:,.0f}"
 
 
 def _size(n: int | None) -> str:

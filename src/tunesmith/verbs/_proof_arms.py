@@ -14,6 +14,8 @@ from tunesmith.metrics._scoring import Scores, scores
 from tunesmith.verbs._proof_asker import Said, Speaker
 from tunesmith.verbs._proof_rows import Question
 
+ENDPOINT = "endpoint"  # the runtime of a server of someone else, in whose name its address stands
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -32,6 +34,12 @@ class Arm:
     """Of the process that computes, with all that it needs beside the model; None where that is not known."""
 
     @property
+    def title(self) -> str:
+        """Its name, with the runtime where that is not torch."""
+        is_in_name = self.speaker.runtime in ("torch", ENDPOINT)
+        return self.name if is_in_name else f"{self.name} in {self.speaker.runtime}"
+
+    @property
     def tokens(self) -> list[int]:
         """Tokens of prompt and answer, a row."""
         return [one.answer.n_prompt_tokens + one.answer.n_answer_tokens for one in self.said]
@@ -45,6 +53,13 @@ class Arm:
     def answer_tokens(self) -> float:
         """Tokens of an answer, on average."""
         return fmean(one.answer.n_answer_tokens for one in self.said)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens of the answers by the whole time of their requests, of those that were asked alone."""
+        alone = [one.answer for one in self.said if one.alone]
+        seconds, n = sum(one.seconds for one in alone), sum(one.n_answer_tokens for one in alone)
+        return n / seconds if n and seconds else None
 
     @property
     def milliseconds(self) -> float | None:
@@ -71,6 +86,7 @@ class Arm:
             "answer_tokens": round(self.answer_tokens, 2),
             "milliseconds": _rounded(self.milliseconds),
             "first_token_milliseconds": _rounded(self.first_milliseconds),
+            "tokens_per_second": _rounded(self.tokens_per_second),
             "rows_timed": sum(one.alone for one in self.said),
             "bytes": self.speaker.n_bytes,
             "peak_memory_bytes": self.peak_memory_bytes,

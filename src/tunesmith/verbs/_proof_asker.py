@@ -51,9 +51,12 @@ class Asker:
         self._kept = _Kept(folder / f"{speaker.runtime}-{speaker.key[:16]}.jsonl")
         self._stack = ExitStack()
         self._opened: Opened | None = None
-        self._peak_is_told = False
+        self._loading_bytes = 0  # at most, while it was loaded into this process
         self.peak_memory_bytes: int | None = None
-        """The most memory that the process which computes had held after the last answers; None where not known."""
+        """The most memory that the process which computes held to load it and to give the last answers.
+
+        In this process that is what one request takes: those that are asked together take more. None where not known.
+        """
 
     @property
     def n_new(self) -> int:
@@ -75,17 +78,16 @@ class Asker:
             RuntimeFault: it failed.
         """
         keys = [files.sha256_of(["answer", ask, max_tokens]) for ask in asks]
-        memory = files.sha256_of(["memory", keys])
+        memory = files.sha256_of(["memory", keys[:N_ALONE]])  # the first stay the first when more are asked
         missing: dict[str, int] = {}  # where each stands first
         for place, key in enumerate(keys):
             if self._kept.get(key) is None:
                 missing.setdefault(key, place)
         if missing:
             with say.progress(label, len(missing), "answers") as bar:
-                for place, said in self._ask(asks, sorted(missing.values()), max_tokens, n_alone):
+                for place, said in self._ask(asks, sorted(missing.values()), max_tokens, n_alone, memory):
                     self._kept.add(keys[place], {**asdict(said.answer), "alone": said.alone})
                     bar.advance(1)
-            self._weigh(memory)
         self.peak_memory_bytes = (self._kept.get(memory) or {}).get("bytes")
         # A question that comes again was asked once, and its time counts once.
         again = [key in keys[:place] for place, key in enumerate(keys)]
@@ -113,7 +115,7 @@ class Asker:
                 bar.advance(1)
         return [list(kept["logprobs"]) for key in keys if (kept := self._kept.get(key)) is not None]
 
-    def _weigh(self, key: str) -> None:
+    def _weigh(self, key: str, *, counted_anew: bool) -> None:
         """Keep the peak of memory with the answers."""
         if isinstance(self._opened, Elsewhere):
             try:
@@ -121,9 +123,10 @@ class Asker:
             except TunesmithError:  # a server may have let the model go
                 peak = None
         else:
-            peak = peak_memory_bytes() if self._peak_is_told else None
+            peak = peak_memory_bytes() if counted_anew else None
         if peak is not None:
-            self._kept.add(key, {"bytes": peak})
+            before = (self._kept.get(key) or {}).get("bytes", 0)
+            self._kept.add(key, {"bytes": max(peak, self._loading_bytes, before)})
 
     def _remembered(self, key: str) -> Said | None:
         told = self._kept.get(key)
@@ -132,15 +135,18 @@ class Asker:
         return Said(Answer(**{name: value for name, value in told.items() if name != "alone"}), bool(told["alone"]))
 
     def _ask(
-        self, asks: Sequence[Ask], places: Sequence[int], max_tokens: int, n_alone: int
+        self, asks: Sequence[Ask], places: Sequence[int], max_tokens: int, n_alone: int, memory: str
     ) -> Iterator[tuple[int, Said]]:
         opened = self._open()
         together = opened if isinstance(opened, Together) else None
         alone = [place for place in places if together is None or place < n_alone]
+        counted_anew = bool(alone) and forget_peak_memory()
         for place in alone[:N_WARM]:
             opened.answer(asks[place], max_tokens)  # the first requests take longer than those after them
         for place in alone:
             yield place, Said(opened.answer(asks[place], max_tokens), True)
+        if alone:
+            self._weigh(memory, counted_anew=counted_anew)
         rest = places[len(alone) :]
         if together is not None and rest:
             for at, answer in together.answers([asks[place] for place in rest], max_tokens):
@@ -149,8 +155,10 @@ class Asker:
     def _open(self) -> Any:
         if self._opened is None:
             with say.progress(f"load {self.speaker.name}", 1, "model") as bar:
-                self._peak_is_told = forget_peak_memory()
+                counted_anew = forget_peak_memory()
                 self._opened = self._stack.enter_context(self.speaker.open())
+                if counted_anew and not isinstance(self._opened, Elsewhere):
+                    self._loading_bytes = peak_memory_bytes() or 0
                 bar.advance(1)
         return self._opened
 

@@ -12,11 +12,13 @@ from tunesmith.endpoint import Endpoint
 from tunesmith.errors import DataError, Fault
 from tunesmith.runtimes._contract import Answer
 from tunesmith.text.example import Ask
+from tunesmith.text.template import Text
+from tunesmith.verbs._proof_arms import ENDPOINT
 from tunesmith.verbs._proof_asker import Speaker
+from tunesmith.verbs._proof_prompt import Room
 from tunesmith.verbs._proof_rows import Question, n_learnt_by
 from tunesmith.verbs._subject import Subject
 
-ENDPOINT = "endpoint"
 TIMEOUT_S = 120.0
 
 
@@ -48,14 +50,21 @@ def speaker_of(endpoint: Endpoint) -> Speaker:
     return Speaker(f"{endpoint.model} at {where}", ENDPOINT, "", key, 0, opened)
 
 
-def why_not(other: Subject, questions: Sequence[Question]) -> str:
-    """Why another run cannot be asked these questions; empty where it can."""
+def why_not(other: Subject, questions: Sequence[Question], asks: Sequence[Ask], max_tokens: int) -> str:
+    """Why another run cannot be asked these questions, which it is given as these asks; empty where it can."""
     assert other.run is not None
     try:
         n_learnt = n_learnt_by(other.run, questions)
     except DataError as error:
         return f"{error.faults[0].what}: whether it has learnt these rows cannot be known"
-    return f"it has learnt {n_learnt} of the {len(questions)} rows" if n_learnt else ""
+    if n_learnt:
+        return f"it has learnt {n_learnt} of the {len(questions)} rows"
+    room = Room(Text.read(other.model.folder), other.facts.context - max_tokens, max_tokens)
+    try:
+        n_long = sum(not room.fits(one) for one in asks)
+    except Exception as error:  # noqa: BLE001  # a template is a program of someone else
+        return f"its chat template refuses a row: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+    return f"{n_long} of the {len(questions)} rows do not fit into its context" if n_long else ""
 
 
 def refusals(address: str | None, model: str | None, key_from: str) -> list[Fault]:

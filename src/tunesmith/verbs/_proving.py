@@ -18,7 +18,7 @@ from tunesmith.runtimes._contract import Keeper
 from tunesmith.text.example import Ask
 from tunesmith.text.template import Text
 from tunesmith.verbs import _proof_yardsticks
-from tunesmith.verbs._forgotten import forgotten, nats
+from tunesmith.verbs._forgotten import Neutral, forgotten, neutral
 from tunesmith.verbs._proof import PAGE, Proof, Row
 from tunesmith.verbs._proof_arms import Arm, arm
 from tunesmith.verbs._proof_asker import Asker, Speaker
@@ -110,7 +110,7 @@ class Proving:
         )
         return proof
 
-    def _untuned(self) -> tuple[Arm, Arm, Prompted, list[list[float]]]:
+    def _untuned(self) -> tuple[Arm, Arm, Prompted, Neutral]:
         with self._asker(self.base) as asker:
             base = self._arm("base", asker, self.base_text, [one.ask for one in self.questions], self._as_it_is())
             if self.metric.kind not in base.quality:
@@ -122,12 +122,12 @@ class Proving:
             )
             sent = self._with_prompt(found.n_examples)
             with_prompt = self._arm("base + prompt", asker, self.base_text, found.asks, sent)
-            return base, with_prompt, found, nats(asker, self.base_text, self.n_context)
+            return base, with_prompt, found, neutral(asker, self.base_text, self.n_context)
 
-    def _tuned(self) -> tuple[Arm, list[list[float]]]:
+    def _tuned(self) -> tuple[Arm, Neutral]:
         with self._asker(self.tuned) as asker:
             tuned = self._arm("tuned", asker, self.text, self._as_tuned(), self._sent_to_tuned())
-            return tuned, nats(asker, self.text, self.n_context)
+            return tuned, neutral(asker, self.text, self.n_context)
 
     @contextmanager
     def _asker(self, speaker: Speaker) -> Iterator[Asker]:
@@ -135,19 +135,16 @@ class Proving:
             yield asker
             self.n_new += asker.n_new
 
-    @property
-    def _drops(self) -> bool:
-        """Whether the model was tuned without the system prompts of the rows, and is asked without them."""
-        return self.recipe.data.system_prompt == "drop"
+    def _to_tuned(self, question: Question, recipe: Recipe | None = None) -> Ask:
+        """As a model is asked that was tuned by a recipe, this one's when left out."""
+        drops = (recipe or self.recipe).data.system_prompt == "drop"
+        return question.turns if drops else question.ask
 
-    def _to_tuned(self, question: Question) -> Ask:
-        return question.turns if self._drops else question.ask
+    def _as_tuned(self, recipe: Recipe | None = None) -> list[Ask]:
+        return [self._to_tuned(one, recipe) for one in self.questions]
 
-    def _as_tuned(self) -> list[Ask]:
-        return [self._to_tuned(one) for one in self.questions]
-
-    def _sent_to_tuned(self) -> str:
-        if self._drops and any(one.system for one in self.questions):
+    def _sent_to_tuned(self, recipe: Recipe | None = None) -> str:
+        if self._as_tuned(recipe) != [one.ask for one in self.questions]:
             return "the row without its system prompt, as it was tuned"
         return self._as_it_is()
 
@@ -163,9 +160,10 @@ class Proving:
 
     def _arm(self, name: str, asker: Asker, text: Text, asks: Sequence[Any], sent: str) -> Arm:
         said = asker.answers(asks, self.max_tokens, f"ask {name}")
+        memory = asker.peak_memory_bytes
         texts = [_with_answer(text, ask, one.wanted) for ask, one in zip(asks, self.questions, strict=True)]
         told = asker.likelihoods(texts, f"weigh answers, {name}") if "perplexity" in self.metrics else ()
-        return arm(name, asker.speaker, sent, self.questions, said, self.metrics, told, asker.peak_memory_bytes)
+        return arm(name, asker.speaker, sent, self.questions, said, self.metrics, told, memory)
 
     def _elsewhere(self, runtimes: Sequence[str] | None, skipped: dict[str, str]) -> Iterator[Arm]:
         """The tuned model in each runtime that was asked for and is here; why not, where it is not."""
@@ -205,14 +203,15 @@ class Proving:
                 skipped[speaker.name] = error.faults[0].what
         if other is None or other.run is None:
             return
-        name = f"run {other.folder.name}"
-        if why := _proof_yardsticks.why_not(other, self.questions):
+        name, recipe = f"run {other.folder.name}", other.run.recipe
+        asks = self._as_tuned(recipe)
+        if why := _proof_yardsticks.why_not(other, self.questions, asks, self.max_tokens):
             skipped[name] = why
             return
-        drops = other.run.recipe.data.system_prompt == "drop"
-        asks = [one.turns if drops else one.ask for one in self.questions]
-        sent = "the row without its system prompt, as it was tuned" if drops else self._as_it_is()
-        yield self._asked(self._speaker(name, other.model.folder), asks, sent)
+        try:
+            yield self._asked(self._speaker(name, other.model.folder), asks, self._sent_to_tuned(recipe))
+        except TunesmithError as error:
+            skipped[name] = error.faults[0].what
 
     def _speaker_of(self, name: str, job: Job) -> Speaker:
         found = job.runtime.present_for(job.export) if isinstance(job.runtime, Keeper) else job.runtime.present()
