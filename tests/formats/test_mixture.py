@@ -81,7 +81,7 @@ def test_a_plan_says_how_many_rows_of_each_part_are_seen(tmp_path: Path) -> None
     train = [{"path": str(tmp_path / "a.jsonl"), "weight": 2}, {"path": str(tmp_path / "b.jsonl"), "weight": 0.5}]
     recipe = Recipe.model_validate({"base": "a", "data": {"train": train, "test": 0.2}})
     ready = Ready(recipe, Machine.look(tmp_path), date(2026, 1, 1))
-    learnt, held = _examples(ready)
+    learnt, held = _examples(ready, None)
     assert len(held) == 6
     assert not {one.text for one in learnt} & {one.text for one in held}
     n_a = 10 - sum(one.text.startswith("a") for one in held)
