@@ -232,6 +232,16 @@ def peak_memory_bytes(pid: int | None = None) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
+def processes_with(argument: str) -> list[int]:
+    """The processes that were started with this argument; none where the system does not tell."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
+            if argument in path.read_text(encoding="utf-8", errors="replace").split("\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
 def forget_peak_memory() -> bool:
     """From now on the peak of this process is counted anew; whether the system can do that."""
     try:

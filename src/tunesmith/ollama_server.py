@@ -88,15 +88,32 @@ class Server:
         except WRONG_REPLY as error:
             raise RuntimeFault(self._fault("/api/tags", error)) from None
 
-    def loaded(self) -> Mapping[str, int]:
-        """The bytes of memory that each loaded model takes, as the server says, by name and tag.
+    @property
+    def is_here(self) -> bool:
+        """Whether its address is one of this machine."""
+        return urllib.parse.urlsplit(self.address).hostname in ("127.0.0.1", "::1", "localhost")
+
+    def weights_of(self, model: str) -> str:
+        """The file of the weights of a model, as the server names it to the process that loads it; may be empty.
+
+        Raises:
+            RuntimeFault: as `ask`.
+        """
+        lines = str(self.ask("/api/show", {"model": model}).get("modelfile", "")).splitlines()
+        return next((line.removeprefix("FROM ") for line in lines if line.startswith("FROM ")), "")
+
+    def loaded(self) -> Mapping[str, tuple[int, int]]:
+        """The bytes of memory that each loaded model takes, as the server says: in all, and of a GPU's.
+
+        By name and tag; some versions say 0 of what is on the processor.
 
         Raises:
             RuntimeFault: as `ask`.
         """
         try:
             with self._open("/api/ps", timeout_s=30) as reply:
-                return {tagged(str(one["name"])): int(one["size"]) for one in json.load(reply)["models"] or []}
+                models = json.load(reply)["models"] or []
+                return {tagged(str(one["name"])): (int(one["size"]), int(one.get("size_vram", 0))) for one in models}
         except WRONG_REPLY as error:
             raise RuntimeFault(self._fault("/api/ps", error)) from None
 
@@ -194,8 +211,8 @@ class Server:
         )
         if length:
             request.add_header("Content-Length", str(length))
-        is_here = urllib.parse.urlsplit(self.address).hostname in ("127.0.0.1", "::1", "localhost")
-        proxies = [urllib.request.ProxyHandler({})] if is_here else []  # a proxy cannot reach this machine's own server
+        # A proxy cannot reach this machine's own server.
+        proxies = [urllib.request.ProxyHandler({})] if self.is_here else []
         return urllib.request.build_opener(*proxies).open(request, timeout=timeout_s)
 
     def _fault(self, path: str, error: Exception) -> Fault:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tunesmith.machine import Machine, Speed, count_cores, measure
+from tunesmith.machine import Machine, Speed, count_cores, measure, peak_memory_bytes, processes_with
 from tunesmith.verbs.doctor import doctor
 
 GIB = 1024**3
@@ -50,3 +52,19 @@ def test_doctor_says_what_the_machine_says() -> None:
     said = {part.name: part.found for part in doctor().parts if part.group == "machine"}
     assert said["cores"] == str(machine.n_cores) == str(count_cores())
     assert said["memory"] == f"{machine.memory_bytes / GIB:.1f} GiB"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell nothing of other processes; run it on Linux")
+def test_a_process_is_found_by_what_it_was_started_with_and_its_memory_is_told() -> None:
+    word = f"/models/sha256-{os.getpid()}"
+    holds = "held = b'x' * 100_000_000; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holds, word], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert processes_with(word) == [child.pid]
+        told = peak_memory_bytes(child.pid)
+        assert told is not None
+        assert 1e8 < told < 1.5e8
+        assert processes_with(word[:-1]) == []
+        child.kill()
+    assert processes_with(word) == []

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tunesmith.artifact import Export
 from tunesmith.errors import CannotTell, Fault, RuntimeFault
+from tunesmith.machine import peak_memory_bytes, processes_with
 from tunesmith.ollama_server import Server, get, is_known_older, tagged
 from tunesmith.runtimes._contract import Answer, Found
 from tunesmith.runtimes._ollama_words import ids_by_text, listed
@@ -159,8 +160,11 @@ class OpenedOllama:
         return Answer(str(words), stopped, *counts, seconds, None if first is None else int(first) / 1e9)
 
     def peak_memory_bytes(self) -> int | None:
-        """What the server says that the loaded model takes, wherever it runs."""
-        return self.server.loaded().get(tagged(self.model)) or None  # some say 0 where all of it is on the processor
+        """Of the process that holds the model, where it runs here and on no GPU; else what the server says of it."""
+        told, on_gpu = self.server.loaded().get(tagged(self.model), (0, 0))
+        file = "" if on_gpu or not self.server.is_here else self.server.weights_of(self.model)
+        peaks = [peak_memory_bytes(pid) or 0 for pid in processes_with(file)] if file else []
+        return max(peaks, default=0) or told or None
 
     def _ask_as_user(self, ask: Ask, more: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(ask, str):
