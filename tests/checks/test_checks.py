@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +13,7 @@ from tunesmith.artifact import Export, Variant
 from tunesmith.checks._battery import battery
 from tunesmith.checks._bounds import FLOAT32_FLOOR, logprob_bound
 from tunesmith.checks._contract import Case
-from tunesmith.checks._positions import Place
+from tunesmith.checks._positions import Place, _as_ratios
 from tunesmith.checks._remember import Remembered
 from tunesmith.checks.same_answer import SameAnswer
 from tunesmith.checks.same_probabilities import SameProbabilities
@@ -310,3 +311,12 @@ def test_probabilities_before_suppression_are_compared_by_their_ratios(case: Cas
     other: Any = Unsuppressed(reference, off_by)
     led = dataclasses.replace(case, text=text, reference=reference, other=other, takes_ids=False)
     assert SameProbabilities().look(led).verdict == verdict
+
+
+def test_tokens_that_a_runtime_holds_for_all_but_impossible_are_still_compared_by_their_ratios() -> None:
+    """Before it suppresses the virtual tokens, a runtime may give them all of the probability."""
+    text = SimpleNamespace(tokenizer=SimpleNamespace(all_special_ids=[9]), end_ids=frozenset({8}))
+    wanted = {1: math.log(0.75), 2: math.log(0.25), 9: -50.0}
+    place = _as_ratios(SimpleNamespace(text=text), wanted, {1: -800.0, 2: -800.0 + math.log(1 / 3), 7: -801.0})  # type: ignore[arg-type]
+    assert place.wanted == {1: wanted[1], 2: wanted[2]}
+    assert [place.seen[one] for one in (1, 2)] == [pytest.approx(wanted[one]) for one in (1, 2)]

@@ -113,8 +113,14 @@ def _as_ratios(case: Case, wanted: Mapping[int, float], seen: Mapping[int, float
     both = [one for one in wanted if one in seen]
     if not both:
         return Place(wanted, seen)
-    shift = math.log(sum(math.exp(wanted[one]) for one in both) / sum(math.exp(seen[one]) for one in both))
+    shift = _log_of_sum([wanted[one] for one in both]) - _log_of_sum([seen[one] for one in both])
     return Place(wanted, {one: value + shift for one, value in seen.items()})
+
+
+def _log_of_sum(logs: Sequence[float]) -> float:
+    """The logarithm of what these are the logarithms of, added up, however small that is."""
+    most = max(logs)
+    return most + math.log(sum(math.exp(one - most) for one in logs))
 
 
 def need_places(n_told: int, n_asked: int) -> None:
