@@ -33,6 +33,12 @@ def told(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[float, d
     return loss.item(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
 
 
+def same_slopes(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, one in wanted.items():
+        assert (found[name] - one).norm() <= 1e-5 * one.norm(), name
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "qwen2"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: bool, tmp_path: Path) -> None:
@@ -48,10 +54,8 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
         assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + of_heads + sums) + 1
         lean_loss, lean_slopes = told(model)
     assert lean_loss == pytest.approx(loss, rel=1e-6)
-    assert lean_slopes.keys() == slopes.keys()
+    same_slopes(lean_slopes, slopes)
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
-    for name, one in slopes.items():
-        assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
 @pytest.mark.parametrize("method", [Lora, Qlora])
@@ -92,10 +96,8 @@ def test_updates_of_a_base_in_four_bits_go_the_lean_way_too(tmp_path: Path) -> N
         assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1
         lean_loss, lean_slopes = told(model)
     assert lean_loss == pytest.approx(loss, rel=1e-6)
-    assert lean_slopes.keys() == slopes.keys()
+    same_slopes(lean_slopes, slopes)
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
-    for name, one in slopes.items():
-        assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
 def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:
@@ -123,10 +125,8 @@ def test_norms_that_learn_are_given_the_slopes_of_the_library(tmp_path: Path) ->
     with lean_layers(model, torch.float32):
         lean_loss, lean_slopes = told(model)
     assert lean_loss == pytest.approx(loss, rel=1e-6)
-    assert lean_slopes.keys() == slopes.keys()
+    same_slopes(lean_slopes, slopes)
     assert sum("norm" in name for name in slopes) == 5
-    for name, one in slopes.items():
-        assert (lean_slopes[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
 class Given(nn.Module):
