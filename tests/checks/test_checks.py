@@ -317,6 +317,6 @@ def test_tokens_that_a_runtime_holds_for_all_but_impossible_are_still_compared_b
     """Before it suppresses the virtual tokens, a runtime may give them all of the probability."""
     text = SimpleNamespace(tokenizer=SimpleNamespace(all_special_ids=[9]), end_ids=frozenset({8}))
     wanted = {1: math.log(0.75), 2: math.log(0.25), 9: -50.0}
-    place = _as_ratios(SimpleNamespace(text=text), wanted, {1: -800.0, 2: -800.0 + math.log(1 / 3), 7: -801.0})  # type: ignore[arg-type]
+    place = _as_ratios(SimpleNamespace(text=text), wanted, {1: -80.0, 2: -80.0 + math.log(1 / 3), 7: -81.0})  # type: ignore[arg-type]
     assert place.wanted == {1: wanted[1], 2: wanted[2]}
     assert [place.seen[one] for one in (1, 2)] == [pytest.approx(wanted[one]) for one in (1, 2)]

@@ -13,7 +13,7 @@ from tiny.models import save
 from tunesmith.artifact import Export, Model, Variant
 from tunesmith.errors import RuntimeFault
 from tunesmith.exports.gguf import Gguf
-from tunesmith.runtimes.llama_cpp import LlamaCpp, likeliest, serving
+from tunesmith.runtimes.llama_cpp import LlamaCpp, serving
 from tunesmith.runtimes.torch import open_folder
 from tunesmith.text.example import Prompt
 from tunesmith.text.template import Text
@@ -68,7 +68,6 @@ def test_two_models_can_be_open_at_once_and_one_again_after(with_bos: tuple[Expo
 
 
 def test_all_probabilities_are_given_when_all_are_asked_for(with_bos: tuple[Export, Text]) -> None:
-    import math
 
     export, text = with_bos
     with LlamaCpp().open(export, "f32", text) as opened:
@@ -142,12 +141,6 @@ def test_present_says_the_version() -> None:
     assert found.version[:2] == "20"
 
 
-def test_tokens_that_never_come_leave_their_share_to_the_others() -> None:
-    told = {1: math.log(0.4), 2: math.log(0.3), 3: math.log(0.2), 4: math.log(0.1)}
-    assert likeliest(told, {1}, 2) == pytest.approx({2: math.log(0.3 / 0.6), 3: math.log(0.2 / 0.6)})
-    assert likeliest(told, {1, 2}, 9) == pytest.approx({3: math.log(2 / 3), 4: math.log(1 / 3)})
-
-
 @pytest.mark.parametrize("n_never", [1, 40])
 def test_probabilities_without_tokens_that_never_come_are_torchs(n_never: int, tmp_path: Path) -> None:
     """The likeliest tokens of all are suppressed: most of the probability is theirs."""
@@ -166,3 +159,30 @@ def test_probabilities_without_tokens_that_never_come_are_torchs(n_never: int, t
     assert not set(never) & set(seen)
     assert len(seen) == 20
     assert {one: seen[one] for one in wanted} == pytest.approx(wanted, abs=1e-3)
+
+
+def test_probabilities_are_told_however_little_tokens_that_never_come_leave_of_them(tmp_path: Path) -> None:
+    """A soft prompt's row may be ahead of all words by more than float32 has room for between 1 and nothing."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = save_learnt(tmp_path / "model")
+    prompt = Text.read(folder).prompt([{"role": "user", "content": "Say hello."}])
+    with open_folder(folder) as model:
+        never = next(iter(model.logprobs(prompt, 1)))
+    weights = load_file(folder / "model.safetensors")
+    head = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
+    weights[head][never] *= 40
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with open_folder(folder) as model, torch.no_grad():
+        first, second = sorted(model.logprobs(prompt, 2).values(), reverse=True)
+        assert first - second > 150
+    tree = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**tree, "suppress_tokens": [never]}))
+    text = Text.read(folder)
+    (tmp_path / "gguf").mkdir()
+    export = Gguf(types=("f32",)).write(Model.of(folder), {}, tmp_path / "gguf")
+    with open_folder(folder, text) as model, LlamaCpp().open(export, "f32", text) as opened:
+        wanted, seen = model.logprobs(prompt, 10), opened.logprobs(prompt, 10)
+    assert never not in seen
+    assert {one: seen.get(one) for one in wanted} == pytest.approx(wanted, abs=1e-3)

@@ -108,19 +108,15 @@ def _as_ratios(case: Case, wanted: Mapping[int, float], seen: Mapping[int, float
 
     The rest is compared by its ratios: the tokens that both list get the reference's probability in all.
     """
+    import numpy as np
+
     special = set(case.text.tokenizer.all_special_ids) | case.text.end_ids
     wanted = {one: value for one, value in wanted.items() if one not in special}
     both = [one for one in wanted if one in seen]
     if not both:
         return Place(wanted, seen)
-    shift = _log_of_sum([wanted[one] for one in both]) - _log_of_sum([seen[one] for one in both])
+    shift = float(np.logaddexp.reduce([wanted[one] for one in both]) - np.logaddexp.reduce([seen[one] for one in both]))
     return Place(wanted, {one: value + shift for one, value in seen.items()})
-
-
-def _log_of_sum(logs: Sequence[float]) -> float:
-    """The logarithm of what these are the logarithms of, added up, however small that is."""
-    most = max(logs)
-    return most + math.log(sum(math.exp(one - most) for one in logs))
 
 
 def need_places(n_told: int, n_asked: int) -> None:

@@ -26,8 +26,9 @@ from tunesmith.text.template import Text
 
 GET = "pip install 'tunesmith[gguf]'"
 N_CONTEXT = 4096
-MOST_LOST = 0.5  # of the probability: where suppressed tokens have more, all tokens are asked for and added up
+MOST_LOST = 0.5  # of the probability: where suppressed tokens have more, it is asked for anew without them
 MOST_UNLISTED = 1e-6  # likewise where some of them that are not listed may have more
+LIFTS = (60, 120)  # nats: over any other token, and no other is lost in float32 beside it
 GREEDY: Mapping[str, Any] = {
     "temperature": 0,
     "top_k": 0,
@@ -37,6 +38,7 @@ GREEDY: Mapping[str, Any] = {
     "cache_prompt": False,
     "post_sampling_probs": False,
 }
+AS_THEY_ARE: Mapping[str, Any] = {"temperature": 1.0, "samplers": ["temperature"], "post_sampling_probs": True}
 
 
 @dataclass(frozen=True)
@@ -118,19 +120,14 @@ def _tells_enough(told: Mapping[int, float], never: Collection[int]) -> bool:
     return lost < MOST_LOST and unlisted < MOST_UNLISTED
 
 
-def likeliest(told: Mapping[int, float], never: Collection[int], top: int) -> dict[int, float]:
-    """The `top` likeliest of the tokens that may come, their probabilities as shares of what is left without `never`.
+def _without(told: Mapping[int, float], never: Collection[int]) -> dict[int, float]:
+    """The log-probabilities of tokens that may come, as shares of what is left without `never`, of which most is."""
+    left = math.log1p(-sum(math.exp(told[one]) for one in never if one in told))
+    return {one: value - left for one, value in told.items() if one not in never}
 
-    `told` lists all that is likely, before anything is suppressed.
-    """
-    kept = {one: value for one, value in told.items() if one not in never}
-    lost = sum(math.exp(value) for one, value in told.items() if one in never)
-    best = sorted(kept, key=lambda one: -kept[one])[:top]
-    most = kept[best[0]]  # taken out of the sum, which could be too small a number otherwise
-    left = (
-        math.log1p(-lost) if lost < MOST_LOST else most + math.log(sum(math.exp(one - most) for one in kept.values()))
-    )
-    return {one: kept[one] - left for one in best}
+
+def _likeliest(told: Mapping[int, float], top: int) -> dict[int, float]:
+    return {one: told[one] for one in sorted(told, key=lambda one: -told[one])[:top]}
 
 
 def _direct() -> urllib.request.OpenerDirector:
@@ -253,9 +250,33 @@ class OpenedLlamaCpp:
         told = self._first(body)
         if not self.text.never:
             return told
-        if not _tells_enough(told, self.text.never):
-            told = self._first({**body, "n_probs": len(self.text.tokenizer) + len(self.text.never)})
-        return likeliest(told, self.text.never, top)
+        is_enough = _tells_enough(told, self.text.never)
+        return _likeliest(_without(told, self.text.never) if is_enough else self._once_suppressed(prompt), top)
+
+    def _once_suppressed(self, prompt: Prompt) -> dict[int, float]:
+        """Of all tokens that may come, after llama.cpp has suppressed the others, however little those leave.
+
+        Before that its probabilities, in float32, could be nothing at all for every token that may come. These are
+        behind its sampling, so the plain token that is to be taken is lifted by what is known, and taken back here.
+        """
+        import numpy as np
+
+        suppressed = [[one, False] for one in sorted(self.text.never)]
+        asked = {
+            **GREEDY,
+            **AS_THEY_ARE,
+            "prompt": list(prompt.ids),
+            "n_predict": 1,
+            "n_probs": len(self.text.tokenizer),
+        }
+        for lift in LIFTS:
+            reply = self.server.ask("/completion", {**asked, "logit_bias": [[self._plain, lift], *suppressed]})
+            if told := reply.get("completion_probabilities"):
+                lifted = {int(one["id"]): float(one["prob"]) for one in told[0]["top_probs"] if one["prob"]}
+                logs = {one: math.log(p) - lift * (one == self._plain) for one, p in lifted.items()}
+                total = float(np.logaddexp.reduce(list(logs.values())))
+                return {one: value - total for one, value in logs.items()}
+        raise CannotTell("llama.cpp tells no probabilities of tokens that are all but impossible")
 
     def _first(self, body: Mapping[str, Any]) -> dict[int, float]:
         reply = self.server.ask("/completion", body)
