@@ -320,3 +320,24 @@ def test_tokens_that_a_runtime_holds_for_all_but_impossible_are_still_compared_b
     place = _as_ratios(SimpleNamespace(text=text), wanted, {1: -80.0, 2: -80.0 + math.log(1 / 3), 7: -81.0})  # type: ignore[arg-type]
     assert place.wanted == {1: wanted[1], 2: wanted[2]}
     assert [place.seen[one] for one in (1, 2)] == [pytest.approx(wanted[one]) for one in (1, 2)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RanksOnly:
+    """As llama.cpp tells them in float32 where a suppressed token has all of the probability."""
+
+    opened: Any
+
+    def logprobs(self, prompt: Any, top: int) -> dict[int, float]:
+        return dict.fromkeys(self.opened.logprobs(prompt, top), -3.4028234663852886e38)
+
+
+def test_where_float32_has_rounded_all_to_nothing_the_ranks_are_judged_and_the_numbers_are_not(case: Case) -> None:
+    text = dataclasses.replace(case.text, never=frozenset([case.text.encode("Q")[0]]))
+    other: Any = RanksOnly(case.reference)
+    variant = dataclasses.replace(case.variant, precision="8bit")
+    led = dataclasses.replace(case, text=text, other=other, takes_ids=False, variant=variant)
+    assert led.quantised
+    assert SameAnswer().look(led).measured == 1.0
+    with pytest.raises(CannotTell, match="has all of the probability"):
+        SameProbabilities().look(led)

@@ -208,14 +208,18 @@ def test_another_run_is_a_yardstick_unless_it_has_learnt_the_rows(models: Mappin
 
 def test_the_memory_of_each_runtime_is_told_and_kept(models: Mapping[str, Path], tmp_path: Path) -> None:
     run = a_run(tmp_path, models["random"], models["learnt"])
-    export(run, to=[Gguf(types=("f32",))])
-    proof = prove(run, runtimes=["llama_cpp"])
+    export(run, to=[Gguf(types=("f32", "q8_0"))])
+    proof = prove(run, runtimes=["llama_cpp"], variants=["f32"])
+    assert [one.speaker.variant for one in proof.arms if one.speaker.variant] == ["f32"]
     told = {one.speaker.runtime: one.peak_memory_bytes for one in proof.arms}
     assert set(told) == {"torch", "llama_cpp"}
     for runtime, n_bytes in told.items():
         assert n_bytes is not None, runtime
         assert 2e7 < n_bytes < 2e10, runtime
-    assert prove(run, runtimes=["llama_cpp"]).as_json()["arms"] == proof.as_json()["arms"]
+    assert prove(run, runtimes=["llama_cpp"], variants=["f32"]).as_json()["arms"] == proof.as_json()["arms"]
+    with pytest.raises(RecipeError, match="prove/no-variant") as raised:
+        prove(run, variants=["q4", "f32", "q5"])
+    assert [one.fix for one in raised.value.faults] == ["name some of f32, q8_0"] * 2
 
 
 def test_tuning_on_shuffled_answers_is_not_shipped(
@@ -422,6 +426,8 @@ def test_what_cannot_be_proved_is_said_with_its_reason(models: Mapping[str, Path
     assert code(tools) == "prove/nothing-to-ask"
     with pytest.raises(RecipeError, match="no member"):
         prove(changed, runtimes=["lama_cpp"])
+    with pytest.raises(RecipeError, match=r"tunesmith export .* --to gguf"):
+        prove(changed, variants=["q4"])
     with pytest.raises(RecipeError, match="prove/no-rows"):
         prove(changed, rows=0)
     with pytest.raises(DataError, match="prove/metric-does-not-apply"):

@@ -16,6 +16,7 @@ TOP = 10  # tokens of the reference that are compared at each place
 LISTED = 100  # tokens that the other runtime is asked for, so that those ten are among them
 ENOUGH = 0.9  # share of those ten's probability that the other runtime has to list
 LEAST = 1e-4  # what is left beside a list is known no better: its rounded numbers are summed
+FLOAT32_LEAST = -87.0  # log of its smallest normal number: below that, a probability has lost its places or is nothing
 FEWEST_PLACES = 3  # the built-in prompts alone give four or more
 
 
@@ -25,6 +26,8 @@ class Place:
 
     wanted: Mapping[int, float]
     seen: Mapping[int, float]
+    only_ranks: bool = False
+    """Whether the other runtime tells which token is likelier, and not by how much."""
 
     @property
     def is_covered(self) -> bool:
@@ -112,11 +115,27 @@ def _as_ratios(case: Case, wanted: Mapping[int, float], seen: Mapping[int, float
 
     special = set(case.text.tokenizer.all_special_ids) | case.text.end_ids
     wanted = {one: value for one, value in wanted.items() if one not in special}
-    both = [one for one in wanted if one in seen]
+    if max(seen.values()) < FLOAT32_LEAST:
+        return Place(wanted, seen, only_ranks=True)
+    both = [one for one in wanted if seen.get(one, -math.inf) >= FLOAT32_LEAST]
     if not both:
         return Place(wanted, seen)
     shift = float(np.logaddexp.reduce([wanted[one] for one in both]) - np.logaddexp.reduce([seen[one] for one in both]))
     return Place(wanted, {one: value + shift for one, value in seen.items()})
+
+
+def measured(told: Sequence[Place]) -> list[Place]:
+    """Those with probabilities.
+
+    Raises:
+        CannotTell: there is none.
+    """
+    found = [one for one in told if not one.only_ranks]
+    if told and not found:
+        raise CannotTell(
+            "what it suppresses, such as a soft prompt, has all of the probability that this runtime tells"
+        )
+    return found
 
 
 def need_places(n_told: int, n_asked: int) -> None:

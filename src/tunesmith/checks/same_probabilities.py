@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from tunesmith.checks._bounds import QUANTISED, logprob_bound
 from tunesmith.checks._contract import Case, Look
-from tunesmith.checks._positions import first_positions, need_places, places, positions
+from tunesmith.checks._positions import first_positions, measured, need_places, places, positions
 
 
 class SameProbabilities:
@@ -29,7 +29,7 @@ class SameProbabilities:
 def _by_difference(case: Case) -> Look:
     bound = logprob_bound(case.variant.precision, case.n_layers)
     prompts = first_positions(case)
-    told = places(case, prompts)
+    told = measured(places(case, prompts))
     n_covered = sum(one.is_covered for one in told)
     worst = max(0.0, *(one.difference for one in told))
     if worst <= bound:
@@ -41,7 +41,7 @@ def _by_difference(case: Case) -> Look:
 def _by_kl(case: Case) -> Look:
     bound = QUANTISED[case.variant.precision].kl
     prompts = positions(case)
-    told = places(case, prompts)
+    told = measured(places(case, prompts))
     least = sum(one.kl for one in told) / len(told)
     if least > bound:
         return Look(

@@ -19,6 +19,7 @@ def prove(
     *,
     rows: int = 200,
     runtimes: Names = (),
+    variants: Names = (),
     metric: str | None = None,
     system: str | None = None,
     endpoint: str | None = None,
@@ -37,6 +38,7 @@ def prove(
         rows: How many held-out rows are asked at most, drawn by the recipe's seed.
         runtimes: Where the tuned model is asked besides torch: llama_cpp, ollama, transformers_js, onnxruntime. When
             left out, the first three, as far as there is an export for them.
+        variants: Which files of its exports are asked there: f32, q8_0, q4. All when left out.
         metric: What decides; chosen from the answers in the data when left out.
         system: A system prompt for the prompted base; the one of each row when left out.
         endpoint: Address, up to /v1, of a server that speaks OpenAI's chat completions; a yardstick that decides
@@ -59,6 +61,7 @@ def prove(
         what,
         rows=rows,
         runtimes=runtimes or None,
+        variants=variants or None,
         metric=metric,
         system=system,
         endpoint=endpoint,

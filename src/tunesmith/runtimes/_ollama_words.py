@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from tunesmith.text.template import Text
 
 BROKEN = "\ufffd"  # what half a character decodes to
-LEAST = -87.0  # log of the smallest normal number in float32, in which llama.cpp computes probabilities
 
 
 def ids_by_text(text: Text) -> Mapping[str, int]:
@@ -33,15 +32,15 @@ def listed(
     """Log-probabilities by id, from the likeliest down to the first token that its text does not tell apart.
 
     Cutting there keeps the list complete: every token that is not in it is less likely than all that are. With
-    `skip_unwritten` those that write nothing are passed over: the list is then complete among the others. What is so
-    unlikely that its number is rounded to nothing is left out as well.
+    `skip_unwritten` those that write nothing are passed over: the list is then complete among the others. Equal
+    numbers stay in Ollama's order, which is that of the logits even where float32 has rounded all of them to nothing.
     """
     found: dict[int, float] = {}
     for one in sorted(told, key=lambda one: -float(str(one["logprob"]))):
-        word, value = str(one["token"]), float(str(one["logprob"]))
+        word = str(one["token"])
         if skip_unwritten and not word:
             continue
-        if word not in ids or value < LEAST:
+        if word not in ids:
             break
-        found[ids[word]] = value
+        found[ids[word]] = float(str(one["logprob"]))
     return found

@@ -131,7 +131,7 @@ class OpenedOllama:
         They are taken before sampling, so any token may be drawn; one that writes nothing brings none with it.
 
         Raises:
-            CannotTell: the likeliest token cannot be known by its text, or is all but impossible.
+            CannotTell: the likeliest token cannot be known by its text.
         """
         text = prompt.text.removeprefix(self._bos)
         for draw in range(DRAWS):
@@ -141,9 +141,7 @@ class OpenedOllama:
                 found = listed(_told(told[0], "top_logprobs"), self._ids, skip_unwritten=bool(self.text.never))
                 if found:
                     return found
-                raise CannotTell(
-                    "Ollama names tokens by their text, and none of those it tells here stands alone and is likely"
-                )
+                raise CannotTell("Ollama names tokens by their text, and the likeliest here is none that stands alone")
         raise CannotTell("Ollama gives no probabilities for a token that writes nothing, such as the end of an answer")
 
     def answer(self, ask: Ask, max_tokens: int) -> Answer:

@@ -22,6 +22,7 @@ from tunesmith.verbs._forgotten import Neutral, forgotten, neutral
 from tunesmith.verbs._proof import PAGE, Proof, Row
 from tunesmith.verbs._proof_arms import Arm, arm
 from tunesmith.verbs._proof_asker import Asker, Speaker
+from tunesmith.verbs._proof_places import TORCH, Places
 from tunesmith.verbs._proof_prompt import Prompted, Room, prompted
 from tunesmith.verbs._proof_rows import Drawn, Question
 from tunesmith.verbs._proof_verdict import judge
@@ -29,11 +30,9 @@ from tunesmith.verbs._subject import Subject
 from tunesmith.verbs.check import Job, jobs_of
 from tunesmith.weights.facts import BaseFacts
 
-RUNTIMES = ("torch", "llama_cpp", "ollama", "transformers_js")
 N_CONTEXT = 4096  # tokens of prompt and answer, what every runtime here is opened with
 FEWEST_TOKENS, MOST_TOKENS = 32, 1024  # of an answer
 MOST_LOOKED_AT = 2000  # training rows, for which metrics fit
-TORCH = "torch"
 FOLDER = "proof"
 
 
@@ -81,11 +80,11 @@ class Proving:
     def questions(self) -> tuple[Question, ...]:
         return self.drawn.questions
 
-    def done(self, runtimes: Sequence[str] | None, server: Endpoint | None, other: Subject | None) -> Proof:
+    def done(self, places: Places, server: Endpoint | None, other: Subject | None) -> Proof:
         base, with_prompt, examples, before = self._untuned()
         tuned, after = self._tuned()
         skipped: dict[str, str] = {}
-        elsewhere = tuple(self._elsewhere(runtimes, skipped))
+        elsewhere = tuple(self._elsewhere(places, skipped))
         yardsticks = tuple(self._yardsticks(server, other, skipped))
         manifest = self.run.manifest
         tuning_s = float(manifest.about.get("seconds") or 0.0) if manifest else 0.0
@@ -165,16 +164,15 @@ class Proving:
         told = asker.likelihoods(texts, f"weigh answers, {name}") if "perplexity" in self.metrics else ()
         return arm(name, asker.speaker, sent, self.questions, said, self.metrics, told, memory)
 
-    def _elsewhere(self, runtimes: Sequence[str] | None, skipped: dict[str, str]) -> Iterator[Arm]:
+    def _elsewhere(self, places: Places, skipped: dict[str, str]) -> Iterator[Arm]:
         """The tuned model in each runtime that was asked for and is here; why not, where it is not."""
-        wanted = [name for name in runtimes or RUNTIMES if name != TORCH]
-        jobs = [job for job in jobs_of(self.subject) if job.runtime.kind in wanted]
-        for name in wanted:
-            if not any(job.runtime.kind == name for job in jobs):
+        exported = {job.runtime.kind for job in jobs_of(self.subject)}
+        for name in places.elsewhere:
+            if name not in exported:
                 kinds = [kind for kind in rooms.names("exports") if name in rooms.find("exports", kind).runtimes]
                 get = f"tunesmith export {self.subject.typed} --to {','.join(kinds)}"
                 skipped[name] = f"there is no export for it; to make one: {get}"
-        for job in jobs:
+        for job in places.of(self.subject):
             name = f"tuned {job.export.kind} {job.variant.name}"
             try:
                 yield self._ask_there(name, job)

@@ -8,6 +8,7 @@ from tunesmith.artifact import Run
 from tunesmith.errors import ArtifactError, Fault, RecipeError, RuntimeFault
 from tunesmith.verbs import _proof_yardsticks
 from tunesmith.verbs._proof import Proof
+from tunesmith.verbs._proof_places import Places
 from tunesmith.verbs._proof_rows import draw
 from tunesmith.verbs._proving import Proving
 from tunesmith.verbs._subject import Subject, subject_of
@@ -20,6 +21,7 @@ def prove(
     *,
     rows: int = 200,
     runtimes: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
     metric: str | None = None,
     system: str | None = None,
     endpoint: str | None = None,
@@ -37,6 +39,7 @@ def prove(
         what: a run.
         rows: at most so many held-out rows are asked, drawn by the recipe's seed.
         runtimes: where the tuned model is asked; torch is always. All that its exports are for when left out.
+        variants: the files of its exports that are asked there, such as `q8_0`; all when left out.
         metric: what decides; chosen from the answers in the data when left out.
         system: a system prompt for the prompted base; the one of each row when left out.
         endpoint: the address, up to `/v1`, of a server that speaks OpenAI's chat completions: it is asked the rows as
@@ -48,7 +51,7 @@ def prove(
     Raises:
         ArtifactError: `prove/no-run`.
         DataError: there is nothing that can be asked, or the metric applies to no row.
-        RecipeError: `prove/no-rows`, or a name that is not known.
+        RecipeError: `prove/no-rows`, `prove/no-variant`, or a name that is not known.
         RuntimeFault: the metric cannot be computed here.
     """
     subject = _subject_of_a_run(what)
@@ -62,10 +65,12 @@ def prove(
         raise RecipeError(
             Fault("prove/no-rows", f"{rows} rows prove nothing", fix="ask one or more, such as --rows 200")
         )
+    places = Places(runtimes, variants)
+    places.of(subject)  # a name that is not known is told before anything is asked
     with files.locked(subject.folder):
         proving = Proving(subject, subject.run, draw(subject.run, rows), metric, system)
         server = _proof_yardsticks.endpoint_of(endpoint, endpoint_model or "", endpoint_key) if endpoint else None
-        proof = proving.done(runtimes, server, other)
+        proof = proving.done(places, server, other)
         _write(proof)
         return proof
 
