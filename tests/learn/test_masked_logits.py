@@ -9,6 +9,7 @@ import torch
 
 from tiny.rows import random_rows
 from tunesmith.learn.attention import Laid
+from tunesmith.learn.kept_memory import Room
 from tunesmith.learn.loss import lay, summed_cross_entropy
 from tunesmith.text.example import Tokens
 from tunesmith.weights import estimate
@@ -63,6 +64,21 @@ def test_bfloat16_products_sum_in_float32() -> None:
     rough = summed_cross_entropy(hidden, head, targets, torch.ones(2000), None, torch.bfloat16)
     assert rough.dtype == torch.float32
     assert rough.item() == pytest.approx(exact.item(), rel=5e-3)
+
+
+def test_in_the_room_of_other_calls_loss_and_gradients_are_the_same() -> None:
+    """Larger ones and smaller ones before it have left their numbers there."""
+    torch.manual_seed(0)
+    head, room = torch.randn(30, 8), Room()
+    for n in (5, 40, 3, 40, 11):
+        hidden, targets = torch.randn(n, 8, requires_grad=True), torch.randint(30, (n,))
+        found, fresh = (
+            summed_cross_entropy(hidden, head, targets, torch.full((n,), 0.5), None, torch.float32, room=one)
+            for one in (room, None)
+        )
+        assert found.item() == fresh.item()
+        slopes = [torch.autograd.grad(one, hidden)[0] for one in (found, fresh)]
+        assert torch.equal(*slopes)
 
 
 def test_no_learnt_token_is_no_loss_and_no_gradient() -> None:

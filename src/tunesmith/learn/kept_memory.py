@@ -10,6 +10,10 @@ import ctypes
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
+
+import torch
+from torch import Tensor
 
 # mallopt(3): bytes that may lie free at the top of the heap, and the size from which a request goes round the heap.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -17,7 +21,10 @@ MIB = 2**20
 USUAL = {TRIM_THRESHOLD: 64 * MIB, MMAP_THRESHOLD: 32 * MIB}
 """What the library arrives at by itself where much is taken and freed."""
 KEPT = {TRIM_THRESHOLD: -1, MMAP_THRESHOLD: 32 * MIB}
-"""Larger ones still come and go by themselves: on the heap they leave gaps, and it would grow from step to step."""
+"""Larger ones still come and go by themselves: on the heap they leave gaps, and it would grow from step to step.
+
+What is as large, and is taken at every step, stands in a `Room`.
+"""
 
 
 @contextmanager
@@ -33,6 +40,23 @@ def kept_memory() -> Iterator[bool]:
         for what, value in USUAL.items():
             library.mallopt(what, value)
         library.malloc_trim(0)
+
+
+class Room:
+    """Memory for what is worked out and read within a call, that stays for the next one: the most that was taken."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A tensor of that shape with anything in it, in the memory that the last one of this name had."""
+        n = prod(shape)
+        held = self._taken.pop(name, None)
+        if held is None or len(held) < n or held.dtype != dtype or held.device != device:
+            held = None  # goes before the larger one comes
+            held = torch.empty(n, dtype=dtype, device=device)
+        self._taken[name] = held
+        return held[:n].view(shape)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.learn.attention import Laid
 from tunesmith.learn.families import Family, Sharing
+from tunesmith.learn.kept_memory import Room
 from tunesmith.text.example import Tokens
 from tunesmith.weights import estimate
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
@@ -91,6 +92,7 @@ class DocumentLoss(nn.Module):
         self.sharing = sharing if together else None
         self.below = below if together else None
         self.has_plain_head = _has_plain_head(inner(model), dtype)
+        self.room = Room()
 
     def forward(self, documents: Sequence[Tokens]) -> Tensor:
         """Sum over all learnt tokens of weight x cross-entropy, in nats, float32."""
@@ -115,7 +117,7 @@ class DocumentLoss(nn.Module):
                 return _of_logits(logits, row)
             hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
         head, rows = _head(model)
-        return summed_cross_entropy(hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows)
+        return summed_cross_entropy(hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows, self.room)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -131,19 +133,20 @@ def summed_cross_entropy(
     cap: float | None,
     dtype: torch.dtype,
     rows: TokenRows | None = None,
+    room: Room | None = None,
 ) -> Tensor:
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
     hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32,
     whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of `rows` have those instead
-    of the head's own.
+    of the head's own. A call with the `room` of an earlier one works in its memory.
     """
     if not len(targets):
         return hidden.sum() * 0.0
     wants_gradient = torch.is_grad_enabled()
     ids, own = (None, None) if rows is None else (rows.ids, rows.weight)
-    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own
+    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own, room or Room()
     return _ChunkedLoss.apply(*parts)  # type: ignore[no-any-return]
 
 
@@ -160,6 +163,7 @@ class _ChunkedLoss(torch.autograd.Function):
         wants_gradient: bool,
         ids: Tensor | None,
         own: Tensor | None,
+        room: Room,
     ) -> Tensor:
         wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
         h, head_, own_ = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
@@ -168,11 +172,11 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = estimate.rows_at_once(estimate.SLOPES_BYTES, len(head), dtype.itemsize)
-        slopes = head_.new_empty(min(size, len(h)), len(head))
+        slopes = room.take("slopes", (min(size, len(h)), len(head)), dtype, head.device)
         for first in range(0, len(targets), size):
             part = slice(first, first + size)
             steep = slopes[: len(h[part])]
-            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_)
+            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_, room)
             total += losses @ weights[part]
             if not (wants_hidden or wants_head or wants_own):
                 continue
@@ -197,15 +201,22 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         grads = [None if grad is None else grad.mul_(upstream[0]).to(dtype) for grad, dtype in made]
-        return (*grads[:2], None, None, None, None, None, None, grads[2])
+        return (*grads[:2], None, None, None, None, None, None, grads[2], None)
 
 
 def _into_slopes(
-    slopes: Tensor, h: Tensor, head: Tensor, targets: Tensor, cap: float | None, ids: Tensor | None, own: Tensor | None
+    slopes: Tensor,
+    h: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    cap: float | None,
+    ids: Tensor | None,
+    own: Tensor | None,
+    room: Room,
 ) -> Tensor:
     """Losses (n,) of hidden states (n, D); how each changes with its logits goes into `slopes` (n, V)."""
     size = estimate.rows_at_once(estimate.CHUNK_BYTES, len(head), torch.float32.itemsize)
-    wide = slopes.new_empty(min(size, len(h)), len(head), dtype=torch.float32)
+    wide = room.take("wide", (min(size, len(h)), len(head)), torch.float32, h.device)
     losses = []
     for first in range(0, len(h), size):
         part = slice(first, first + size)
