@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-BATCH = 32
 
 
 def main() -> None:
@@ -39,32 +37,13 @@ def folder_of(model: str) -> Path:
     return source_of(model).bring(model)
 
 
-def answers(folder: Path, asks: Sequence[list[dict[str, str]]], max_tokens: int) -> list[str]:
-    """The greedy answers, in the order of the asks; those of about one length are asked at once."""
-    import torch
-    from transformers import AutoTokenizer
+def answers(folder: Path, asks: Sequence[Sequence[Mapping[str, str]]], max_tokens: int) -> list[str]:
+    """The greedy answers, in the order of the asks."""
+    from tunesmith.runtimes.torch import open_folder
 
-    from tunesmith.weights.load import load
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model: Any = load(folder).to(device)  # type: ignore[arg-type]
-    texts = [tokenizer.apply_chat_template(ask, tokenize=False, add_generation_prompt=True) for ask in asks]
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    said = [""] * len(texts)
-    for first in range(0, len(order), BATCH):
-        places = order[first : first + BATCH]
-        batch = tokenizer(
-            [texts[place] for place in places], return_tensors="pt", padding=True, add_special_tokens=False
-        ).to(device)
-        with torch.inference_mode():
-            ids = model.generate(
-                **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
-        for place, answer in zip(places, ids[:, batch["input_ids"].shape[1] :], strict=True):
-            said[place] = tokenizer.decode(answer, skip_special_tokens=True)
-    return said
+    with open_folder(folder) as model:
+        said = dict(model.answers(asks, max_tokens))
+    return [said[place].text for place in range(len(asks))]
 
 
 def same_json(said: str, right: str) -> bool:
