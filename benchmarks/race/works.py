@@ -41,6 +41,7 @@ WORKS = {
         Work("chat-snips-freeze-3-epochs", "snips-train.jsonl", 16, 8, {"kind": "freeze", "layers": 0.25}, epochs=3),
         Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2),
         Work("chat-snips-qlora", "snips-train.jsonl", 16, 8, {**LORA, "kind": "qlora"}),
+        Work("chat-snips-dora", "snips-train.jsonl", 16, 8, {**LORA, "variant": "dora"}),
         Work("chat-snips-prompt-50", "snips-train.jsonl", 16, 8, {"kind": "prompt", "length": 50}),
         Work("chat-snips-full", "snips-train.jsonl", 16, 8, {"kind": "full"}),
         Work("chat-snips-lora-3-epochs", "snips-train.jsonl", 16, 44, LORA, epochs=3, held_out="snips-test.jsonl"),

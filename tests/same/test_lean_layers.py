@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
 
 
-@pytest.mark.parametrize("method", [Lora, Qlora])
+@pytest.mark.parametrize("method", [Lora, Qlora, partial(Lora, variant="dora")])
 def test_in_bfloat16_it_is_nearer_to_float32_than_the_library_is(method: Any, tmp_path: Path) -> None:
     if method is Qlora:
         pytest.importorskip("bitsandbytes", reason=NO_FOUR_BITS)
@@ -100,6 +101,21 @@ def test_updates_of_a_base_in_four_bits_go_the_lean_way_too(tmp_path: Path) -> N
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_dora_has_the_loss_and_gradients_of_the_library(family: str, tmp_path: Path) -> None:
+    base = save(tmp_path, family)
+    facts = BaseFacts.read(base)
+    model = shaken(Lora(rank=4, variant="dora").wrap(load(base), facts)).train()
+    loss, slopes = told(model)
+    with lean_layers(model, torch.float32) as n:
+        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1
+        lean_loss, lean_slopes = told(model)
+    assert lean_loss == pytest.approx(loss, rel=1e-6)
+    same_slopes(lean_slopes, slopes)
+    assert sum("magnitude" in name for name in slopes) == N_LINEAR * facts.n_layers
+    assert len(slopes) == 3 * N_LINEAR * facts.n_layers
+
+
 def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:
     base = save(tmp_path)
     model = Lora(rank=4).wrap(load(base), BaseFacts.read(base))
@@ -110,7 +126,7 @@ def test_layers_are_as_they_were_afterwards(tmp_path: Path) -> None:
     assert {name: set(vars(one)) for name, one in model.named_modules()} == before
 
 
-@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"variant": "dora"}])
+@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"variant": "dora", "dropout": 0.1}])
 def test_updates_that_are_made_otherwise_go_their_own_way(options: dict[str, Any], tmp_path: Path) -> None:
     base = save(tmp_path)
     facts = BaseFacts.read(base)

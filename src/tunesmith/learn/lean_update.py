@@ -14,6 +14,11 @@ from tunesmith.weights import nf4
 
 def is_plain_update(layer: nn.Module) -> bool:
     """Whether it is PEFT's LoRA on a frozen matrix, of one adapter that nothing else is done to."""
+    return is_lone_update(layer, "NoneType")
+
+
+def is_lone_update(layer: nn.Module, variant: str) -> bool:
+    """Whether it is one update of a frozen matrix, of that class among PEFT's variants, without dropout or bias."""
     from peft.tuners.lora import Linear
 
     if type(layer) is not Linear or layer.merged or layer.disable_adapters or len(layer.active_adapters) != 1:
@@ -24,7 +29,7 @@ def is_plain_update(layer: nn.Module) -> bool:
         (type(base) is nn.Linear or nf4.is_packed(base))
         and not base.weight.requires_grad
         and name in layer.lora_A
-        and name not in layer.lora_variant
+        and type(layer.lora_variant.get(name)).__name__ == variant
         and type(layer.lora_dropout[name]) is nn.Identity
         and layer.lora_B[name].bias is None
         and not layer.fan_in_fan_out
@@ -33,11 +38,22 @@ def is_plain_update(layer: nn.Module) -> bool:
 
 def updated(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
     """What such a layer gives for x (.., inputs), its products in `dtype`."""
+    made, bias = made_of(layer, dtype, x), layer.base_layer.bias
+    return made if bias is None else made + bias.to(dtype)
+
+
+def made_of(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
+    """The same without the bias."""
     (name,) = layer.active_adapters
-    base, a, b = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
-    frozen = partial(nf4.weight_of, base, dtype) if nf4.is_packed(base) else partial(base.weight.to, dtype)
-    made: Tensor = _Updated.apply(x, frozen, a, b, layer.scaling[name], dtype)
-    return made if base.bias is None else made + base.bias.to(dtype)
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    made: Tensor = _Updated.apply(x, frozen_of(layer, dtype), a, b, layer.scaling[name], dtype)
+    return made
+
+
+def frozen_of(layer: Any, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """What gives its frozen matrix (outputs, inputs) in `dtype`, from four bits where it is in those."""
+    base = layer.base_layer
+    return partial(nf4.weight_of, base, dtype) if nf4.is_packed(base) else partial(base.weight.to, dtype)
 
 
 class _Updated(torch.autograd.Function):
