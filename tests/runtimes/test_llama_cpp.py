@@ -182,7 +182,12 @@ def test_probabilities_are_told_however_little_tokens_that_never_come_leave_of_t
     text = Text.read(folder)
     (tmp_path / "gguf").mkdir()
     export = Gguf(types=("f32",)).write(Model.of(folder), {}, tmp_path / "gguf")
+    said = prompt.text + "hello, please!"
+    ended = Prompt(said, tuple(text.encode(said)))  # the token drawn there ends the answer, and would tell nothing
     with open_folder(folder, text) as model, LlamaCpp().open(export, "f32", text) as opened:
-        wanted, seen = model.logprobs(prompt, 10), opened.logprobs(prompt, 10)
-    assert never not in seen
-    assert {one: seen.get(one) for one in wanted} == pytest.approx(wanted, abs=1e-3)
+        assert model.greedy(ended, 1)[0] in text.end_ids
+        found = [(model.logprobs(one, 10), opened._once_suppressed(one, 10)) for one in (prompt, ended)]
+        assert opened.logprobs(prompt, 10) == pytest.approx(found[0][1])
+    for wanted, seen in found:
+        assert never not in seen
+        assert {one: seen.get(one) for one in wanted} == pytest.approx(wanted, abs=1e-3)

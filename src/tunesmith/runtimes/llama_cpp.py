@@ -38,7 +38,12 @@ GREEDY: Mapping[str, Any] = {
     "cache_prompt": False,
     "post_sampling_probs": False,
 }
-AS_THEY_ARE: Mapping[str, Any] = {"temperature": 1.0, "samplers": ["temperature"], "post_sampling_probs": True}
+AS_THEY_ARE: Mapping[str, Any] = {
+    "temperature": 1.0,
+    "samplers": ["temperature"],
+    "post_sampling_probs": True,
+    "seed": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -251,32 +256,32 @@ class OpenedLlamaCpp:
         if not self.text.never:
             return told
         is_enough = _tells_enough(told, self.text.never)
-        return _likeliest(_without(told, self.text.never) if is_enough else self._once_suppressed(prompt), top)
+        return _likeliest(_without(told, self.text.never) if is_enough else self._once_suppressed(prompt, top), top)
 
-    def _once_suppressed(self, prompt: Prompt) -> dict[int, float]:
-        """Of all tokens that may come, after llama.cpp has suppressed the others, however little those leave.
+    def _once_suppressed(self, prompt: Prompt, top: int) -> dict[int, float]:
+        """Of tokens that may come, after llama.cpp has suppressed the others, however little those leave.
 
         Before that its probabilities, in float32, could be nothing at all for every token that may come. These are
-        behind its sampling, so the plain token that is to be taken is lifted by what is known, and taken back here.
+        behind its sampling: where the token drawn is one that tells nothing, the plain one is lifted far above all by
+        a number that is known, and let down again here.
         """
         import numpy as np
 
-        suppressed = [[one, False] for one in sorted(self.text.never)]
-        asked = {
-            **GREEDY,
-            **AS_THEY_ARE,
-            "prompt": list(prompt.ids),
-            "n_predict": 1,
-            "n_probs": len(self.text.tokenizer),
-        }
+        if told := self._behind_sampling(prompt, 0.0, top):
+            return told
         for lift in LIFTS:
-            reply = self.server.ask("/completion", {**asked, "logit_bias": [[self._plain, lift], *suppressed]})
-            if told := reply.get("completion_probabilities"):
-                lifted = {int(one["id"]): float(one["prob"]) for one in told[0]["top_probs"] if one["prob"]}
-                logs = {one: math.log(p) - lift * (one == self._plain) for one, p in lifted.items()}
-                total = float(np.logaddexp.reduce(list(logs.values())))
-                return {one: value - total for one, value in logs.items()}
+            if told := self._behind_sampling(prompt, lift, len(self.text.tokenizer)):
+                told[self._plain] -= lift
+                total = float(np.logaddexp.reduce(list(told.values())))
+                return {one: value - total for one, value in told.items()}
         raise CannotTell("llama.cpp tells no probabilities of tokens that are all but impossible")
+
+    def _behind_sampling(self, prompt: Prompt, lift: float, n: int) -> dict[int, float]:
+        """The `n` likeliest tokens, the plain one lifted by so many nats; empty where the token drawn tells nothing."""
+        bias = [[self._plain, lift], *([one, False] for one in sorted(self.text.never))]
+        body = {**GREEDY, **AS_THEY_ARE, "prompt": list(prompt.ids), "n_predict": 1, "n_probs": n, "logit_bias": bias}
+        told = self.server.ask("/completion", body).get("completion_probabilities") or [{"top_probs": []}]
+        return {int(one["id"]): math.log(one["prob"]) for one in told[0]["top_probs"] if one["prob"]}
 
     def _first(self, body: Mapping[str, Any]) -> dict[int, float]:
         reply = self.server.ask("/completion", body)
