@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -243,12 +245,24 @@ def processes_with(argument: str) -> list[int]:
 
 
 def forget_peak_memory() -> bool:
-    """From now on the peak of this process is counted anew; whether the system can do that."""
+    """From now on the peak of this process is counted anew, from what is in use; whether the system can do that."""
+    gc.collect()
+    library = glibc()
+    if library is not None:
+        library.malloc_trim(0)  # what earlier work has freed and the process has kept
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
     return True
+
+
+def glibc() -> ctypes.CDLL | None:
+    """The C library of most Linux systems; None where it is another."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
 def _memory_bytes() -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from tiny.models import tokenizer
 from tunesmith.errors import DataError
-from tunesmith.machine import forget_peak_memory
+from tunesmith.machine import forget_peak_memory, peak_memory_bytes
 from tunesmith.metrics.exact_match import ExactMatch
 from tunesmith.metrics.label import Label
 from tunesmith.runtimes._contract import Answer
@@ -201,6 +201,22 @@ def test_memory_is_that_of_what_was_asked_and_not_of_what_came_before(tmp_path: 
     with Asker(speaker, tmp_path) as again:
         again.answers(much, 8, "ask")
         assert (again.peak_memory_bytes, again.n_new) == (told[1], 0)
+
+
+@pytest.mark.skipif(not forget_peak_memory(), reason="this system does not count memory anew; run it on Linux")
+def test_what_earlier_work_has_freed_is_not_counted() -> None:
+    """A run has tuned in the same process; the last block that it took is still in use, above all that it freed."""
+    forget_peak_memory()
+    before = peak_memory_bytes()
+    blocks = [b"x" * 60_000 for _ in range(4_000)]
+    last = b"y" * 60_000
+    del blocks
+    forget_peak_memory()
+    after = peak_memory_bytes()
+    assert last
+    assert before is not None
+    assert after is not None
+    assert after - before < 5e7
 
 
 def test_what_was_forgotten_counts_every_token_once() -> None:

@@ -6,14 +6,14 @@ fault and four thousand zeros to write: a quarter of the time of a step of full 
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 
 import torch
 from torch import Tensor
+
+from tunesmith.machine import glibc
 
 # mallopt(3): bytes that may lie free at the top of the heap, and the size from which a request goes round the heap.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -30,7 +30,7 @@ What is as large, and is taken at every step, stands in a `Room`.
 @contextmanager
 def kept_memory() -> Iterator[bool]:
     """No memory goes back to the system within this block, and all of it afterwards; gives whether that can be had."""
-    library = _glibc()
+    library = glibc()
     if library is None:
         yield False
         return
@@ -57,11 +57,3 @@ class Room:
             held = torch.empty(n, dtype=dtype, device=device)
         self._taken[name] = held
         return held[:n].view(shape)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    """The C library of most Linux systems; None where it is another."""
-    if platform.libc_ver()[0] != "glibc":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
