@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tunesmith.verbs._proof_arms import Arm
 
 TEMPLATE = "page_of_proof.html.jinja"
-LEFT, RIGHT, WIDTH, STEP = 236.0, 172.0, 720.0, 30.0  # of a plot of arms, in its own units
+LEFT, RIGHT, WIDTH, STEP = 250.0, 172.0, 740.0, 30.0  # of a plot of arms, in its own units
 LOSS_WIDTH, LOSS_HEIGHT, LOSS_LEFT = 720.0, 200.0, 44.0
 N_POINTS = 400  # of a curve: more are not seen
 N_ROWS = 40  # that are shown as won, and as lost
-LONGEST_NAME = 32  # characters that fit beside a plot
+LONGEST_NAME = 34  # characters that fit beside a plot
 SHARES = ("macro_f1", "outside", "valid", "precision", "recall", "f1", "graded")  # among what all rows have together
 
 
