@@ -322,6 +322,17 @@ def test_tokens_that_a_runtime_holds_for_all_but_impossible_are_still_compared_b
     assert [place.seen[one] for one in (1, 2)] == [pytest.approx(wanted[one]) for one in (1, 2)]
 
 
+def test_of_tokens_that_float32_has_rounded_to_nothing_no_number_is_made() -> None:
+    """Beside one that it still tells, they count as not listed: as no less likely than they may be."""
+    text = SimpleNamespace(tokenizer=SimpleNamespace(all_special_ids=[9]), end_ids=frozenset({8}))
+    wanted = {1: math.log(0.999), 2: math.log(0.001)}
+    place = _as_ratios(SimpleNamespace(text=text), wanted, {1: -80.0, 2: -3.4028234663852886e38})  # type: ignore[arg-type]
+    assert place.seen == {1: pytest.approx(wanted[1])}
+    assert not place.only_ranks
+    assert place.difference < 1e-6
+    assert place.kl < 0.01
+
+
 @dataclasses.dataclass(frozen=True)
 class RanksOnly:
     """As llama.cpp tells them in float32 where a suppressed token has all of the probability."""

@@ -8,7 +8,7 @@ import resource
 import pytest
 import torch
 
-from tunesmith.learn.kept_memory import Room, kept_memory
+from tunesmith.learn.kept_memory import Workspace, kept_memory
 
 PAGES = 24 * 2**20 // resource.getpagesize()
 
@@ -33,12 +33,12 @@ def test_what_is_freed_is_used_again_within_the_block_and_given_back_after_it() 
 
 
 def test_a_room_gives_the_same_memory_again_until_more_is_asked_for() -> None:
-    room, cpu = Room(), torch.device("cpu")
-    first = room.take("slopes", (4, 6), torch.float32, cpu)
-    other = room.take("wide", (4, 6), torch.float32, cpu)
+    workspace, cpu = Workspace(), torch.device("cpu")
+    first = workspace.take("slopes", (4, 6), torch.float32, cpu)
+    other = workspace.take("wide", (4, 6), torch.float32, cpu)
     assert first.shape == other.shape == (4, 6)
     assert first.data_ptr() != other.data_ptr()
-    assert room.take("slopes", (2, 5), torch.float32, cpu).data_ptr() == first.data_ptr()
-    assert room.take("slopes", (24,), torch.float32, cpu).data_ptr() == first.data_ptr()
-    assert room.take("slopes", (5, 6), torch.float32, cpu).shape == (5, 6)
-    assert room.take("slopes", (5, 6), torch.bfloat16, cpu).dtype == torch.bfloat16
+    assert workspace.take("slopes", (2, 5), torch.float32, cpu).data_ptr() == first.data_ptr()
+    assert workspace.take("slopes", (24,), torch.float32, cpu).data_ptr() == first.data_ptr()
+    assert workspace.take("slopes", (5, 6), torch.float32, cpu).shape == (5, 6)
+    assert workspace.take("slopes", (5, 6), torch.bfloat16, cpu).dtype == torch.bfloat16

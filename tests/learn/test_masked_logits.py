@@ -9,7 +9,7 @@ import torch
 
 from tiny.rows import random_rows
 from tunesmith.learn.attention import Laid
-from tunesmith.learn.kept_memory import Room
+from tunesmith.learn.kept_memory import Workspace
 from tunesmith.learn.loss import lay, summed_cross_entropy
 from tunesmith.text.example import Tokens
 from tunesmith.weights import estimate
@@ -69,12 +69,12 @@ def test_bfloat16_products_sum_in_float32() -> None:
 def test_in_the_room_of_other_calls_loss_and_gradients_are_the_same() -> None:
     """Larger ones and smaller ones before it have left their numbers there."""
     torch.manual_seed(0)
-    head, room = torch.randn(30, 8), Room()
+    head, workspace = torch.randn(30, 8), Workspace()
     for n in (5, 40, 3, 40, 11):
         hidden, targets = torch.randn(n, 8, requires_grad=True), torch.randint(30, (n,))
         found, fresh = (
-            summed_cross_entropy(hidden, head, targets, torch.full((n,), 0.5), None, torch.float32, room=one)
-            for one in (room, None)
+            summed_cross_entropy(hidden, head, targets, torch.full((n,), 0.5), None, torch.float32, workspace=one)
+            for one in (workspace, None)
         )
         assert found.item() == fresh.item()
         slopes = [torch.autograd.grad(one, hidden)[0] for one in (found, fresh)]

@@ -13,7 +13,7 @@ from tiny.models import save
 from tunesmith.artifact import Export, Model, Variant
 from tunesmith.errors import RuntimeFault
 from tunesmith.exports.gguf import Gguf
-from tunesmith.runtimes.llama_cpp import LlamaCpp, serving
+from tunesmith.runtimes.llama_cpp import LlamaCpp, _without, serving
 from tunesmith.runtimes.torch import open_folder
 from tunesmith.text.example import Prompt
 from tunesmith.text.template import Text
@@ -68,7 +68,6 @@ def test_two_models_can_be_open_at_once_and_one_again_after(with_bos: tuple[Expo
 
 
 def test_all_probabilities_are_given_when_all_are_asked_for(with_bos: tuple[Export, Text]) -> None:
-
     export, text = with_bos
     with LlamaCpp().open(export, "f32", text) as opened:
         seen = opened.logprobs(text.prompt("the quick"), len(text.tokenizer))
@@ -139,6 +138,12 @@ def test_present_says_the_version() -> None:
     found = LlamaCpp().present()
     assert found.here
     assert found.version[:2] == "20"
+
+
+def test_tokens_that_never_come_leave_their_share_to_the_others() -> None:
+    told = {1: math.log(0.4), 2: math.log(0.3), 3: math.log(0.2), 4: math.log(0.1)}
+    shares = {2: 0.3 / 0.6, 3: 0.2 / 0.6, 4: 0.1 / 0.6}
+    assert _without(told, {1, 7}) == pytest.approx({one: math.log(share) for one, share in shares.items()})
 
 
 @pytest.mark.parametrize("n_never", [1, 40])

@@ -40,6 +40,17 @@ def same_slopes(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         assert (found[name] - one).norm() <= 1e-5 * one.norm(), name
 
 
+def same_as_the_library(model: nn.Module, n_lean: int) -> dict[str, Tensor]:
+    """Loss and gradients both ways, in float32, with so many layers that go the lean way; the library's gradients."""
+    loss, slopes = told(model)
+    with lean_layers(model, torch.float32) as n:
+        assert n == n_lean
+        lean_loss, lean_slopes = told(model)
+    assert lean_loss == pytest.approx(loss, rel=1e-6)
+    same_slopes(lean_slopes, slopes)
+    return slopes
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "qwen2"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: bool, tmp_path: Path) -> None:
@@ -48,14 +59,9 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, recompute: boo
     model = shaken(Lora(rank=4).wrap(load(base), facts)).train()
     if recompute:
         recompute_activations(model)
-    loss, slopes = told(model)
     of_heads = 2 if family == "qwen3" else 0  # its norms of queries and keys
     sums = 0 if recompute else 1
-    with lean_layers(model, torch.float32) as n:
-        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + of_heads + sums) + 1
-        lean_loss, lean_slopes = told(model)
-    assert lean_loss == pytest.approx(loss, rel=1e-6)
-    same_slopes(lean_slopes, slopes)
+    slopes = same_as_the_library(model, facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + of_heads + sums) + 1)
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
 
 
@@ -92,12 +98,7 @@ def test_updates_of_a_base_in_four_bits_go_the_lean_way_too(tmp_path: Path) -> N
     base = save(tmp_path)
     facts = BaseFacts.read(base)
     model = shaken(Qlora(rank=4).wrap(load(base), facts)).train()
-    loss, slopes = told(model)
-    with lean_layers(model, torch.float32) as n:
-        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1
-        lean_loss, lean_slopes = told(model)
-    assert lean_loss == pytest.approx(loss, rel=1e-6)
-    same_slopes(lean_slopes, slopes)
+    slopes = same_as_the_library(model, facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1)
     assert len(slopes) == 2 * N_LINEAR * facts.n_layers
 
 
@@ -106,12 +107,7 @@ def test_dora_has_the_loss_and_gradients_of_the_library(family: str, tmp_path: P
     base = save(tmp_path, family)
     facts = BaseFacts.read(base)
     model = shaken(Lora(rank=4, variant="dora").wrap(load(base), facts)).train()
-    loss, slopes = told(model)
-    with lean_layers(model, torch.float32) as n:
-        assert n == facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1
-        lean_loss, lean_slopes = told(model)
-    assert lean_loss == pytest.approx(loss, rel=1e-6)
-    same_slopes(lean_slopes, slopes)
+    slopes = same_as_the_library(model, facts.n_layers * (N_LINEAR + N_NORMS + N_GATED + 1) + 1)
     assert sum("magnitude" in name for name in slopes) == N_LINEAR * facts.n_layers
     assert len(slopes) == 3 * N_LINEAR * facts.n_layers
 

@@ -115,13 +115,14 @@ def _as_ratios(case: Case, wanted: Mapping[int, float], seen: Mapping[int, float
 
     special = set(case.text.tokenizer.all_special_ids) | case.text.end_ids
     wanted = {one: value for one, value in wanted.items() if one not in special}
-    if max(seen.values()) < FLOAT32_LEAST:
+    told = {one: value for one, value in seen.items() if value >= FLOAT32_LEAST}
+    if not told:
         return Place(wanted, seen, only_ranks=True)
-    both = [one for one in wanted if seen.get(one, -math.inf) >= FLOAT32_LEAST]
+    both = [one for one in wanted if one in told]
     if not both:
-        return Place(wanted, seen)
-    shift = float(np.logaddexp.reduce([wanted[one] for one in both]) - np.logaddexp.reduce([seen[one] for one in both]))
-    return Place(wanted, {one: value + shift for one, value in seen.items()})
+        return Place(wanted, told)
+    shift = float(np.logaddexp.reduce([wanted[one] for one in both]) - np.logaddexp.reduce([told[one] for one in both]))
+    return Place(wanted, {one: value + shift for one, value in told.items()})
 
 
 def measured(told: Sequence[Place]) -> list[Place]:

@@ -23,7 +23,7 @@ USUAL = {TRIM_THRESHOLD: 64 * MIB, MMAP_THRESHOLD: 32 * MIB}
 KEPT = {TRIM_THRESHOLD: -1, MMAP_THRESHOLD: 32 * MIB}
 """Larger ones still come and go by themselves: on the heap they leave gaps, and it would grow from step to step.
 
-What is as large, and is taken at every step, stands in a `Room`.
+What is as large, and is taken at every step, stands in a `Workspace`.
 """
 
 
@@ -42,7 +42,7 @@ def kept_memory() -> Iterator[bool]:
         library.malloc_trim(0)
 
 
-class Room:
+class Workspace:
     """Memory for what is worked out and read within a call, that stays for the next one: the most that was taken."""
 
     def __init__(self) -> None:

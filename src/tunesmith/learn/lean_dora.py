@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.learn.lean_update import frozen_of, is_lone_update, made_of
-
-BLOCK = 1 << 18  # numbers that are worked on at once: 1 MiB in float32
+from tunesmith.learn.by_block import by_block
+from tunesmith.learn.lean_update import frozen_of, is_lone_update, without_bias
 
 
 def is_dora(layer: nn.Module) -> bool:
@@ -21,8 +20,8 @@ def is_dora(layer: nn.Module) -> bool:
     return is_lone_update(layer, "DoraLinearVariant")
 
 
-class Stretched:
-    """What such a layer gives for x (.., inputs), its products in `dtype`. W does not move: its part is told once."""
+class Dora:
+    """What such a layer gives for x (.., inputs), its products in `dtype`. The rows of W are measured once."""
 
     def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         self.layer, self.dtype = layer, dtype
@@ -33,7 +32,7 @@ class Stretched:
         """In the type of the products (.., outputs)."""
         (name,) = self.layer.active_adapters
         factor = self.layer.lora_magnitude_vector[name].weight.float() / self._lengths(name)  # (outputs,)
-        made: Tensor = _Stretched.apply(made_of(self.layer, self.dtype, x), factor)
+        made: Tensor = _Stretched.apply(without_bias(self.layer, self.dtype, x), factor)
         bias = self.layer.base_layer.bias
         return made if bias is None else made + bias.to(self.dtype)
 
@@ -60,7 +59,7 @@ class _Stretched(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, factor: Tensor) -> Tensor:
         ctx.save_for_backward(y, factor)
         out = torch.empty_like(y)
-        for one, into in _blocks(y, out):
+        for one, into in by_block(y, out):
             into.copy_(one.float() * factor)
         return out
 
@@ -68,13 +67,8 @@ class _Stretched(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
         y, factor = ctx.saved_tensors
         for_y, for_factor = torch.empty_like(y), torch.zeros_like(factor)
-        for one, above, into in _blocks(y, upstream[0], for_y):
+        for one, above, into in by_block(y, upstream[0], for_y):
             given = above.float()
             for_factor += torch.linalg.vecdot(given, one.float(), dim=0)
             into.copy_(given * factor)
         return for_y, for_factor
-
-
-def _blocks(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
-    width = tensors[0].shape[-1]
-    return zip(*(one.reshape(-1, width).split(max(1, BLOCK // width)) for one in tensors), strict=True)

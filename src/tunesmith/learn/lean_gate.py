@@ -1,7 +1,6 @@
 """The middle of a gated MLP, silu(gate) x up: rounded once, with nothing but gate and up kept for the way back.
 
-Shazeer 2020, GLU Variants Improve Transformer. Block by block, so that what stands in float32 in between stays in the
-processor's cache.
+Shazeer 2020, GLU Variants Improve Transformer.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.learn.by_block import by_block
+
 MLPS = frozenset({"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP"})
-BLOCK = 1 << 18  # numbers that are worked on at once: 1 MiB in float32
 
 
 def is_gated(layer: nn.Module) -> bool:
@@ -35,7 +35,7 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
         out = torch.empty_like(gate)
-        for one, other, into in _blocks(gate, up, out):
+        for one, other, into in by_block(gate, up, out):
             wide = one.float()
             into.copy_(torch.sigmoid(wide).mul_(wide).mul_(other.float()))
         return out
@@ -44,7 +44,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         for_gate, for_up = torch.empty_like(gate), torch.empty_like(up)
-        for one, other, above, into_gate, into_up in _blocks(gate, up, upstream[0], for_gate, for_up):
+        for one, other, above, into_gate, into_up in by_block(gate, up, upstream[0], for_gate, for_up):
             wide, given = one.float(), above.float()
             share = torch.sigmoid(wide)
             silu = wide * share
@@ -52,7 +52,3 @@ class _Gated(torch.autograd.Function):
             # The slope of silu is share x (1 + gate - silu).
             into_gate.copy_(silu.neg_().add_(wide).add_(1.0).mul_(share).mul_(given).mul_(other.float()))
         return for_gate, for_up
-
-
-def _blocks(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
-    return zip(*(one.reshape(-1).split(BLOCK) for one in tensors), strict=True)

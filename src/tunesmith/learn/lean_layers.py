@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.learn.lean_dora import Stretched, is_dora
+from tunesmith.learn.lean_dora import Dora, is_dora
 from tunesmith.learn.lean_gate import gated, is_gated
 from tunesmith.learn.lean_update import is_plain_update, updated
 
@@ -42,7 +42,7 @@ def _lean_forward(layer: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]
     if is_plain_update(layer):
         return partial(updated, layer, dtype)
     if is_dora(layer):
-        return Stretched(layer, dtype)
+        return Dora(layer, dtype)
     if _is_rms_norm(layer):
         return partial(_normed, layer, dtype)
     if is_gated(layer):

@@ -14,11 +14,11 @@ from tunesmith.weights import nf4
 
 def is_plain_update(layer: nn.Module) -> bool:
     """Whether it is PEFT's LoRA on a frozen matrix, of one adapter that nothing else is done to."""
-    return is_lone_update(layer, "NoneType")
+    return is_lone_update(layer)
 
 
-def is_lone_update(layer: nn.Module, variant: str) -> bool:
-    """Whether it is one update of a frozen matrix, of that class among PEFT's variants, without dropout or bias."""
+def is_lone_update(layer: nn.Module, variant: str | None = None) -> bool:
+    """Whether it is one update of a frozen matrix, of that class of PEFT's variants if any; no dropout, no bias."""
     from peft.tuners.lora import Linear
 
     if type(layer) is not Linear or layer.merged or layer.disable_adapters or len(layer.active_adapters) != 1:
@@ -29,7 +29,7 @@ def is_lone_update(layer: nn.Module, variant: str) -> bool:
         (type(base) is nn.Linear or nf4.is_packed(base))
         and not base.weight.requires_grad
         and name in layer.lora_A
-        and type(layer.lora_variant.get(name)).__name__ == variant
+        and variant == (type(layer.lora_variant[name]).__name__ if name in layer.lora_variant else None)
         and type(layer.lora_dropout[name]) is nn.Identity
         and layer.lora_B[name].bias is None
         and not layer.fan_in_fan_out
@@ -38,11 +38,11 @@ def is_lone_update(layer: nn.Module, variant: str) -> bool:
 
 def updated(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
     """What such a layer gives for x (.., inputs), its products in `dtype`."""
-    made, bias = made_of(layer, dtype, x), layer.base_layer.bias
+    made, bias = without_bias(layer, dtype, x), layer.base_layer.bias
     return made if bias is None else made + bias.to(dtype)
 
 
-def made_of(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
+def without_bias(layer: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
     """The same without the bias."""
     (name,) = layer.active_adapters
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight

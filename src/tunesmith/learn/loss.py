@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.learn.attention import Laid
 from tunesmith.learn.families import Family, Sharing
-from tunesmith.learn.kept_memory import Room
+from tunesmith.learn.kept_memory import Workspace
 from tunesmith.text.example import Tokens
 from tunesmith.weights import estimate
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
@@ -92,7 +92,7 @@ class DocumentLoss(nn.Module):
         self.sharing = sharing if together else None
         self.below = below if together else None
         self.has_plain_head = _has_plain_head(inner(model), dtype)
-        self.room = Room()
+        self.workspace = Workspace()
 
     def forward(self, documents: Sequence[Tokens]) -> Tensor:
         """Sum over all learnt tokens of weight x cross-entropy, in nats, float32."""
@@ -117,7 +117,9 @@ class DocumentLoss(nn.Module):
                 return _of_logits(logits, row)
             hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
         head, rows = _head(model)
-        return summed_cross_entropy(hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows, self.room)
+        return summed_cross_entropy(
+            hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows, self.workspace
+        )
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -133,20 +135,20 @@ def summed_cross_entropy(
     cap: float | None,
     dtype: torch.dtype,
     rows: TokenRows | None = None,
-    room: Room | None = None,
+    workspace: Workspace | None = None,
 ) -> Tensor:
     """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
 
     Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
     hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32,
     whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of `rows` have those instead
-    of the head's own. A call with the `room` of an earlier one works in its memory.
+    of the head's own. A call with the `workspace` of an earlier one works in its memory.
     """
     if not len(targets):
         return hidden.sum() * 0.0
     wants_gradient = torch.is_grad_enabled()
     ids, own = (None, None) if rows is None else (rows.ids, rows.weight)
-    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own, room or Room()
+    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own, workspace or Workspace()
     return _ChunkedLoss.apply(*parts)  # type: ignore[no-any-return]
 
 
@@ -163,7 +165,7 @@ class _ChunkedLoss(torch.autograd.Function):
         wants_gradient: bool,
         ids: Tensor | None,
         own: Tensor | None,
-        room: Room,
+        workspace: Workspace,
     ) -> Tensor:
         wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
         h, head_, own_ = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
@@ -172,11 +174,11 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = estimate.rows_at_once(estimate.SLOPES_BYTES, len(head), dtype.itemsize)
-        slopes = room.take("slopes", (min(size, len(h)), len(head)), dtype, head.device)
+        slopes = workspace.take("slopes", (min(size, len(h)), len(head)), dtype, head.device)
         for first in range(0, len(targets), size):
             part = slice(first, first + size)
             steep = slopes[: len(h[part])]
-            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_, room)
+            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_, workspace)
             total += losses @ weights[part]
             if not (wants_hidden or wants_head or wants_own):
                 continue
@@ -212,11 +214,11 @@ def _into_slopes(
     cap: float | None,
     ids: Tensor | None,
     own: Tensor | None,
-    room: Room,
+    workspace: Workspace,
 ) -> Tensor:
     """Losses (n,) of hidden states (n, D); how each changes with its logits goes into `slopes` (n, V)."""
     size = estimate.rows_at_once(estimate.CHUNK_BYTES, len(head), torch.float32.itemsize)
-    wide = room.take("wide", (min(size, len(h)), len(head)), torch.float32, h.device)
+    wide = workspace.take("wide", (min(size, len(h)), len(head)), torch.float32, h.device)
     losses = []
     for first in range(0, len(h), size):
         part = slice(first, first + size)

@@ -270,7 +270,8 @@ class OpenedLlamaCpp:
         if told := self._behind_sampling(prompt, 0.0, top):
             return told
         for lift in LIFTS:
-            if told := self._behind_sampling(prompt, lift, len(self.text.tokenizer)):
+            told = self._behind_sampling(prompt, lift, len(self.text.tokenizer))
+            if self._plain in told:
                 told[self._plain] -= lift
                 total = float(np.logaddexp.reduce(list(told.values())))
                 return {one: value - total for one, value in told.items()}
