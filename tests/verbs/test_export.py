@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tiny.models import save
 from tiny.rows import write_chats
-from tunesmith.artifact import Run
+from tunesmith.artifact import Export, Model, Run
 from tunesmith.cli import main
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, ExportError
+from tunesmith.exports.gguf import Gguf, Type
+from tunesmith.exports.ollama import Ollama
+from tunesmith.exports.safetensors import Safetensors
 from tunesmith.recipe import Recipe
 from tunesmith.verbs.export import export, wanted
 from tunesmith.verbs.tune import tune
@@ -52,8 +57,6 @@ def test_a_run_is_not_exported_into_another_run(tuned: Run) -> None:
 
 
 def test_what_is_needed_comes_from_the_words_then_the_recipe_then_what_is_there() -> None:
-    from tunesmith.exports.gguf import Gguf
-
     asked, own, there = (Gguf(types=(kind,)) for kind in ("f32", "f16", "bf16"))
     for to, known, standing, types in (
         ([asked, "ollama"], {"gguf": own}, {"gguf": there}, ("f32",)),
@@ -63,3 +66,39 @@ def test_what_is_needed_comes_from_the_words_then_the_recipe_then_what_is_there(
         (["gguf"], {}, {"gguf": there}, ("f16", "q8_0")),
     ):
         assert wanted(to, known, standing)[0].types == types
+
+
+def test_the_converter_is_at_work_while_others_are_made(
+    learnt_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[str] = []
+    write = Safetensors.write
+
+    def watched(self: Safetensors, model: Model, made: Mapping[str, Export], into: Path) -> Export:
+        under_way.extend(one.name.rpartition("-")[2] for one in into.parent.iterdir() if one != into)
+        return write(self, model, made, into)
+
+    monkeypatch.setattr(Safetensors, "write", watched)
+    to = [Gguf(types=("f32",)), Ollama(create=False), Safetensors()]
+    made = export(learnt_model, to=to, into=tmp_path / "run")
+    assert under_way == ["gguf"]  # beside its place, where it is renamed to once it is whole
+    assert list(made) == ["gguf", "ollama", "safetensors"]
+    assert sorted(one.name for one in (tmp_path / "run/exports").iterdir()) == ["gguf", "ollama", "safetensors"]
+
+
+@pytest.mark.parametrize("types", [("f16",), ("f32",)], ids=["at once", "by the converter"])
+def test_where_one_fails_the_others_are_made_and_its_fault_is_told(types: tuple[Type, ...], tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    if "f16" in types:
+        weights[name][0, 0] = 1e6
+    else:
+        weights["model.layers.1.mlp.nobody.weight"] = weights.pop(name)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    to = [Gguf(types=types), Ollama(create=False), Safetensors()]
+    with pytest.raises(ExportError) as caught:
+        export(folder, to=to, into=tmp_path / "run")
+    code = "export/beyond-float16" if "f16" in types else "export/converter-failed"
+    assert [fault.code for fault in caught.value.faults] == [code]
+    assert [one.name for one in (tmp_path / "run/exports").iterdir()] == ["safetensors"]

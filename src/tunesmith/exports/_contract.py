@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -47,3 +48,17 @@ class Placed(Protocol):
 
     def put_again(self, export: Export) -> Export:
         """Put the model of a kept export there, if it is not there; the export as it is then."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """An exporter that needs no other, and whose work a process of its own does: others are made meanwhile."""
+
+    kind: ClassVar[str]
+
+    def begun(self, model: Model, into: Path) -> AbstractContextManager[Callable[[], Export]]:
+        """The process at work; gives what waits for it and is then what `write` is. Left early, it is ended.
+
+        Raises:
+            ExportError: as `write` does, here or where it is waited for.
+        """

@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tunesmith import say
 from tunesmith.errors import ExportError, Fault
@@ -87,13 +89,14 @@ def _chat_ids(text: Text) -> list[int]:
         return []
 
 
-def convert(
+@contextmanager
+def converting(
     converter: Converter, folder: Path, name: str, outputs: Mapping[str, Path], told: Mapping[str, Any]
-) -> str | None:
-    """Write one GGUF for each type of `outputs`; gives the pre-tokenizer's name where it was found by structure.
+) -> Iterator[Callable[[], str | None]]:
+    """The converter at work on one GGUF for each type of `outputs`; it is ended where the block is left before it.
 
-    Raises:
-        ExportError: `export/converter-failed`, with the converter's own words.
+    Gives what waits for it, which tells the pre-tokenizer's name where it was found by structure, and raises
+    ExportError, `export/converter-failed`, with the converter's own words.
     """
     asked = {
         "root": str(converter.root),
@@ -111,16 +114,20 @@ def convert(
             text=True,
         )
         try:
-            structure = _follow(child)
-            child.wait()
+            yield partial(_awaited, child, log, folder)
         finally:
             if child.poll() is None:
                 child.kill()
             child.wait()
             _close(child)
-        if child.returncode:
-            log.seek(0)
-            raise ExportError(_failure(log.read().decode(errors="replace"), child.returncode, folder))
+
+
+def _awaited(child: subprocess.Popen[str], log: IO[bytes], folder: Path) -> str | None:
+    structure = _follow(child)
+    child.wait()
+    if child.returncode:
+        log.seek(0)
+        raise ExportError(_failure(log.read().decode(errors="replace"), child.returncode, folder))
     return structure
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -80,6 +81,12 @@ class Gguf(Part):
         Raises:
             ExportError: what `refuse` finds, `export/beyond-float16`, or `export/converter-failed`.
         """
+        with self.begun(model, into) as written:
+            return written()
+
+    @contextmanager
+    def begun(self, model: Model, into: Path) -> Iterator[Callable[[], Export]]:
+        """The converter at work; gives what waits for it. It raises what `write` does."""
         faults = self.refuse(BaseFacts.read(model.folder), Machine.look(into))
         if faults:
             raise ExportError(faults)
@@ -89,13 +96,17 @@ class Gguf(Part):
         text = Text.read(model.folder)
         paths: dict[str, Path] = {one: into / f"model-{one}.gguf" for one in dict.fromkeys(self.types)}
         told = _conversion.settings(text, model.raw_text)
-        structure = _conversion.convert(converter, model.folder, _name(model.folder), paths, told)
         about = {"converter": str(converter.root.parent.name if not self.llama_cpp else converter.root)}
-        if structure:
-            about["pretokenizer"] = structure
         facts = BaseFacts.read(model.folder)
-        variants = {one: _variant(one, path, facts) for one, path in paths.items()}
-        return Export(self.kind, into, variants, about)
+        with _conversion.converting(converter, model.folder, _name(model.folder), paths, told) as converted:
+
+            def written() -> Export:
+                structure = converted()
+                named = {"pretokenizer": structure} if structure else {}
+                variants = {one: _variant(one, path, facts) for one, path in paths.items()}
+                return Export(self.kind, into, variants, about | named)
+
+            yield written
 
 
 def _variant(one: str, path: Path, facts: BaseFacts) -> Variant:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,8 @@ from pydantic import ValidationError
 
 from tunesmith import files, rooms, say
 from tunesmith.artifact import Export, Manifest, Run, read_manifest, seal
-from tunesmith.errors import Fault, PlanError
-from tunesmith.exports._contract import Dependent, Placed
+from tunesmith.errors import ExportError, Fault, PlanError
+from tunesmith.exports._contract import Apart, Dependent, Placed
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.verbs._subject import Subject, subject_of
@@ -23,7 +24,7 @@ State = Literal["done", "kept"]
 
 @dataclass(frozen=True)
 class Made:
-    """An export, whether it was made now or kept, and how long that took."""
+    """An export, whether it was made now or kept, and how long it was waited for."""
 
     export: Export
     state: State
@@ -70,11 +71,46 @@ def make(subject: Subject, to: Sequence[str | Part]) -> Mapping[str, Made]:
     exporters = wanted(to, own, _standing(subject))
     if subject.base is not None:
         _or_refuse(exporters, subject, subject.facts)
+    with files.locked(subject.folder), ExitStack() as under_way:
+        return _make_all(subject, exporters, under_way)
+
+
+def _make_all(subject: Subject, exporters: Sequence[Any], under_way: ExitStack) -> dict[str, Made]:
+    """All of them; where one fails, those that do not need it are made all the same, and the faults told at the end."""
+    begun: dict[str, _Making] = {}
     made: dict[str, Made] = {}
-    with files.locked(subject.folder):
-        for exporter in exporters:
-            made[exporter.kind] = _make_one(subject, exporter, {kind: one.export for kind, one in made.items()})
-    return made
+    faults: list[Fault] = []
+    for exporter in (one for one in exporters if isinstance(one, Apart)):
+        with _told_later(faults):
+            begun[exporter.kind] = _Making(subject, exporter, {}, under_way)
+    for exporter in _in_turn(exporters):
+        given_up = isinstance(exporter, Apart) and exporter.kind not in begun
+        if given_up or not made.keys() >= set(exporter.needs):
+            continue
+        needed = {kind: made[kind].export for kind in exporter.needs}
+        with _told_later(faults):
+            making = begun.get(exporter.kind) or _Making(subject, exporter, needed, under_way)
+            made[exporter.kind] = making.made()
+    if faults:
+        raise ExportError(faults)
+    return {one.kind: made[one.kind] for one in exporters}
+
+
+@contextmanager
+def _told_later(faults: list[Fault]) -> Iterator[None]:
+    try:
+        yield
+    except ExportError as error:
+        faults += error.faults
+
+
+def _in_turn(exporters: Sequence[Any]) -> list[Any]:
+    """What a process of its own makes, and what needs that, comes last: the others are made while it works."""
+    late: set[str] = set()
+    for one in exporters:
+        if isinstance(one, Apart) or late & set(one.needs):
+            late.add(one.kind)
+    return sorted(exporters, key=lambda one: one.kind in late)
 
 
 def _or_refuse(exporters: Sequence[Any], subject: Subject, facts: BaseFacts) -> None:
@@ -142,23 +178,45 @@ def refusals(exporters: Sequence[Any], facts: BaseFacts, machine: Machine) -> li
     return faults
 
 
-def _make_one(subject: Subject, exporter: Any, made: Mapping[str, Export]) -> Made:
-    began = time.monotonic()
-    folder = Run(subject.folder).export_folder(exporter.kind)
-    needed = {kind: made[kind] for kind in exporter.needs}
-    manifest = _manifest(subject, exporter, needed)
-    done, kept = read_manifest(folder), Export.open(folder)
-    if done is not None and kept is not None and done.identity == manifest.identity:
-        there = exporter.put_again(kept) if isinstance(exporter, Placed) else kept
-        return Made(there, "kept", time.monotonic() - began)
-    say.note(f"export {exporter.kind}")
-    with files.whole_folder(folder) as beside:
-        export = exporter.write(subject.model, needed, beside)
-        seal(beside, Manifest(exporter.kind, manifest.parents, manifest.options, export.about_tree()))
-    opened = Export.open(folder)
-    if opened is None:
-        raise AssertionError(f"{folder} was sealed and cannot be opened")
-    return Made(opened, "done", time.monotonic() - began)
+class _Making:
+    """An export that is being made: from now on where a process of its own does it, else when it is asked for."""
+
+    def __init__(self, subject: Subject, exporter: Any, needed: Mapping[str, Export], under_way: ExitStack) -> None:
+        self.exporter, self.manifest = exporter, _manifest(subject, exporter, needed)
+        self.folder = Run(subject.folder).export_folder(exporter.kind)
+        self.seconds = 0.0
+        done, kept = read_manifest(self.folder), Export.open(self.folder)
+        self.kept = kept if done is not None and done.identity == self.manifest.identity else None
+        if self.kept is not None:
+            return
+        say.note(f"export {exporter.kind}")
+        with self._counted():
+            self.open = under_way.enter_context(ExitStack())
+            self.beside = self.open.enter_context(files.whole_folder(self.folder))
+            self.write: Callable[[], Export] = partial(exporter.write, subject.model, needed, self.beside)
+            if isinstance(exporter, Apart):
+                self.write = self.open.enter_context(exporter.begun(subject.model, self.beside))
+
+    def made(self) -> Made:
+        """The export in its place; its seconds are those that it was waited for."""
+        if self.kept is not None:
+            with self._counted():
+                there = self.exporter.put_again(self.kept) if isinstance(self.exporter, Placed) else self.kept
+            return Made(there, "kept", self.seconds)
+        with self._counted():
+            export = self.write()
+            seal(self.beside, replace(self.manifest, about=export.about_tree()))
+            self.open.close()
+        opened = Export.open(self.folder)
+        if opened is None:
+            raise AssertionError(f"{self.folder} was sealed and cannot be opened")
+        return Made(opened, "done", self.seconds)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds += time.monotonic() - began
 
 
 def _manifest(subject: Subject, exporter: Any, needed: Mapping[str, Export]) -> Manifest:
