@@ -62,7 +62,7 @@ def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse
                 continue
             told = run(with_room(side, work), folder, number, pythons)
             rounds[side.name].append(told)
-            print(f"{work.name} round {number} {side.name}: {report.brief(told, job)}", flush=True)
+            print(f"{work.name} round {number} {side.name}: {report.brief(told, job.of(side.name))}", flush=True)
     told = {side.name: {"about": side.about, "rounds": rounds[side.name]} for side in sides}
     for name, one in told.items():
         one["gates"] = gates(folder, name, one["rounds"], reference, rounds.get("trl-fp32") or rounds.get("hf"))

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class Job:
     seed: int
     tree: dict[str, Any]  # the recipe
     held_out: list[tuple[list[int], list[float]]]
+    peers: dict[str, Any] = field(default_factory=dict)  # what they are given in place of the above
+
+    def of(self, side: str) -> Job:
+        """The job as that side has it."""
+        return self if side.startswith("tunesmith") else replace(self, **self.peers)
 
     def write(self, folder: Path) -> None:
         (folder / "job.json").write_text(json.dumps(asdict(self)), encoding="utf-8")

@@ -62,8 +62,17 @@ def _ends(tree: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"\n{work}, from the start of the process to the end of the last step: {ours['wall_seconds']:.0f} s "
                 f"to a held-out loss of {ours['held_out_loss']:.4f}; {best} {theirs['wall_seconds']:.0f} s "
-                f"to {theirs['held_out_loss']:.4f}: **{wall:.1f}x**.\n"
+                f"to {theirs['held_out_loss']:.4f}: **{wall:.1f}x**{_otherwise(row)}.\n"
             )
+
+
+def _otherwise(row: Mapping[str, Any]) -> str:
+    """What peers are given in place of what tunesmith chooses."""
+    peers = row.get("peers")
+    if not peers:
+        return ""
+    ours = f"{row['steps']} steps at {row['learning_rate']:.2g}, the rate that its plan chooses"
+    return f" ({ours}, beside {peers['steps']} at {peers['learning_rate']:.2g}, the rate of TRL's documentation)"
 
 
 def _short(machine: str) -> str:

@@ -42,6 +42,7 @@ def figures(rounds: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
     rows = [sum(len(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds]
     return {
         "learnt_tokens_per_second": statistics.median(speeds),
+        "speed_by_round": speeds,
         "rows_per_second": statistics.median(rows),
         "tokens_per_second": statistics.median(
             sum(job.tokens(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds
@@ -66,8 +67,9 @@ def keep(name: str, told: Mapping[str, Any], job: Job, folder: Path) -> None:
             continue
         kept = [{k: v for k, v in each.items() if k not in ("settings", "versions")} for each in rounds]
         more = {key: rounds[0].get(key) for key in ("settings", "versions", "attention") if rounds[0].get(key)}
-        sides[side] = {"about": one["about"], **figures(rounds, job), "gates": one["gates"], **more, "rounds": kept}
-    measured, product = machine.processor(), products()
+        told_of = {"about": one["about"], **figures(rounds, job.of(side)), "gates": one["gates"]}
+        sides[side] = {**told_of, **more, "rounds": kept}
+    measured, product, peers = machine.processor(), products(), job.of("peers")
     add_use(sides, job, folder, product)
     row = {
         "date": date.today().isoformat(),
@@ -78,6 +80,8 @@ def keep(name: str, told: Mapping[str, Any], job: Job, folder: Path) -> None:
         "tokens_a_step": round(sum(job.tokens(step) for step in job.steps) / len(job.steps)),
         "learnt_tokens_a_step": round(sum(job.supervised(step) for step in job.steps) / len(job.steps)),
         "method": {key: value for key, value in job.method.items() if key != "moves"},
+        **({"peers": {"steps": len(peers.steps), "learning_rate": peers.learning_rate}} if job.peers else {}),
+        "learning_rate": job.learning_rate,
         "sides": sides,
         "ratios": ratios(sides),
     }
@@ -95,8 +99,7 @@ def ratios(sides: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     told = {}
     for name, one in peers.items():
-        pairs = zip(ours["rounds"], one["rounds"], strict=False)
-        each = [sum(theirs["step_seconds"]) / sum(mine["step_seconds"]) for mine, theirs in pairs]
+        each = [mine / theirs for mine, theirs in zip(ours["speed_by_round"], one["speed_by_round"], strict=False)]
         memory = one["peak_bytes"] / ours["peak_bytes"]
         told[name] = {
             "speed": round(statistics.median(each), 2),
@@ -118,12 +121,12 @@ def add_use(sides: Mapping[str, Any], job: Job, folder: Path, product: Mapping[s
     assert ready.settings is not None
     longest = max(len(ids) for ids, _ in job.rows)
     load = estimate.Load.of(ready.method, ready.facts, ready.settings.dtype, longest)
-    steps = job.steps[1:]
-    tokens, rows = sum(job.tokens(step) for step in steps), sum(len(step) for step in steps)
-    learnt = sum(job.supervised(step) for step in steps)
-    work = estimate.flops(ready.facts, load, tokens=tokens, learnt=learnt, mean_length=tokens / rows, recompute=False)
-    for one in sides.values():
+    for name, one in sides.items():
         if "steps_seconds" in one:
+            steps = job.of(name).steps[1:]
+            tokens, rows = sum(job.tokens(step) for step in steps), sum(len(step) for step in steps)
+            learnt, mean = sum(job.supervised(step) for step in steps), tokens / rows
+            work = estimate.flops(ready.facts, load, tokens=tokens, learnt=learnt, mean_length=mean, recompute=False)
             one["gflops_needed_per_second"] = round(work / one["steps_seconds"] / 1e9, 1)
             one["share_of_product"] = round(work / one["steps_seconds"] / 1e9 / max(product.values()), 3)
 

@@ -19,7 +19,7 @@ def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
     from llamafactory.train.tuner import run_exp
     from side_trainer import labels
 
-    job = Job.read(folder)
+    job = Job.read(folder).of("llamafactory")
     if job.method["kind"] not in ("lora", "full"):
         raise SystemExit(f"no way to give it the same {job.method['kind']}")
     at_once = options.pop("rows_at_once", job.rows_per_step)

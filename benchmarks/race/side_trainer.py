@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def main(folder: Path, result: Path, options: dict[str, Any]) -> None:
-    job = Job.read(folder)
+    job = Job.read(folder).of("trainer")
     trainer_class, config_class = trainers(options.pop("trainer"))
     weights_dtype = getattr(torch, options.pop("weights", "float32"))
     at_once = options.pop("rows_at_once", job.rows_per_step)

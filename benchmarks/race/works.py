@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ class Work:
     """Rows that a padding peer takes at once: the most that its logits leave memory for."""
     held_out: str = ""
     """Rows whose loss is told at the end, some of this file; none where it is empty."""
+    peers_rate: float | None = None
+    """The rate that peers learn at, where it is not tunesmith's; `peers_epochs` alike."""
+    peers_epochs: float | None = None
 
 
+TRL_RATE = 2e-4
+"""What TRL's own script for LoRA (scripts/sft.py) and its pages on PEFT learn at."""
 LORA: Mapping[str, Any] = {"kind": "lora", "rank": 16, "alpha": 32}
 WORKS = {
     work.name: work
@@ -45,6 +50,16 @@ WORKS = {
         Work("chat-snips-prompt-50", "snips-train.jsonl", 16, 8, {"kind": "prompt", "length": 50}),
         Work("chat-snips-full", "snips-train.jsonl", 16, 8, {"kind": "full"}),
         Work("chat-snips-lora-3-epochs", "snips-train.jsonl", 16, 44, LORA, epochs=3, held_out="snips-test.jsonl"),
+        Work(
+            "chat-snips-lora-to-loss",
+            "snips-train.jsonl",
+            16,
+            44,
+            LORA,
+            held_out="snips-test.jsonl",
+            peers_rate=TRL_RATE,
+            peers_epochs=3,
+        ),
         Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape"),
     )
 }
@@ -70,7 +85,14 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
     tree |= {"method": dict(work.method), "run": run}
     planned = plan(Recipe.model_validate(tree), into=folder / "plan", probe=False).or_raise()
     settings, ready = planned.ready.settings, planned.ready
-    order = [list(step.rows) for step in course_steps(settings, [learnt for _, learnt in ready.lengths])]
+    learnt = [learnt for _, learnt in ready.lengths]
+    order = [list(step.rows) for step in course_steps(settings, learnt)]
+    peers: dict[str, Any] = {}
+    if work.peers_epochs:
+        longer = replace(settings, epochs=work.peers_epochs)
+        peers["steps"] = [list(step.rows) for step in course_steps(longer, learnt)]
+    if work.peers_rate:
+        peers["learning_rate"] = work.peers_rate
     method = {**work.method, **start_values(ready, folder)}
     before = len(ready.method.lead(ready.facts))  # tokens of a soft prompt, which each side puts there by itself
     job = Job(
@@ -82,6 +104,7 @@ def write(work: Work, data: Path, folder: Path, steps: int | None = None) -> Job
         seed=settings.seed,
         tree=tree,
         held_out=[(list(row.ids[before:]), list(row.weights[before:])) for row in ready.held_out if work.held_out],
+        peers=peers,
     )
     job.write(folder)
     return job

@@ -85,6 +85,20 @@ def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> No
     }
 
 
+def test_peers_may_be_given_another_course(race: dict[str, ModuleType]) -> None:
+    row: tuple[list[int], list[float]] = ([1, 2, 3, 4], [1.0, 0.0, 1.0, 1.0])
+    longer = {"steps": [[0], [1], [1], [0]], "learning_rate": 2e-4}
+    job = race["job"].Job([row] * 2, [[0], [1]], {}, 1e-3, 1.0, 1, {}, [], longer)
+    assert [job.of(name).learning_rate for name in ("tunesmith", "tunesmith-fp32", "trl")] == [1e-3, 1e-3, 2e-4]
+    told = {"step_seconds": [1.0, 2.0, 1.0], "first_step_seconds": 9.0, "losses": [1.0], "peak_bytes": 1}
+    assert race["report"].figures([told], job.of("trl"))["learnt_tokens_per_second"] == 6 / 4.0
+    said = race["page"]._otherwise
+    assert said({"steps": 2, "learning_rate": 1e-3}) == ""
+    beside = said({"steps": 2, "learning_rate": 1.1e-3, "peers": {"steps": 4, "learning_rate": 2e-4}})
+    assert "2 steps at 0.0011" in beside
+    assert "beside 4 at 0.0002" in beside
+
+
 def test_the_page_shows_what_the_results_say(race: dict[str, ModuleType]) -> None:
     page = race["page"]
     results = ROOT / "benchmarks" / "results" / "race.json"
