@@ -56,6 +56,10 @@ class Job:
     def tokens(self, step: Sequence[int]) -> int:
         return sum(len(self.rows[row][0]) for row in step)
 
+    def padded(self, step: Sequence[int]) -> int:
+        """Tokens where each row is as long as the longest of the step."""
+        return len(step) * max(len(self.rows[row][0]) for row in step)
+
 
 class Watch:
     """When each step of a side's optimizer ended, and the gradients that it saw first; the same for all sides."""

@@ -47,6 +47,9 @@ def figures(rounds: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
         "tokens_per_second": statistics.median(
             sum(job.tokens(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds
         ),
+        "padded_tokens_per_second": statistics.median(
+            sum(job.padded(step) for step in job.steps[1:]) / sum(told["step_seconds"]) for told in rounds
+        ),
         "median_step_seconds": statistics.median(seconds),
         "p95_step_seconds": seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))],
         "steps_seconds": statistics.median(sum(told["step_seconds"]) for told in rounds),

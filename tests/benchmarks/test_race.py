@@ -67,6 +67,9 @@ def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> No
     theirs = [told(2.0, 4.0, peak=30), told(6.0, 2.0, peak=36)]
     assert report.speed(ours[0], job) == 8 / 2.0
     made = report.figures(ours, job)
+    assert made["padded_tokens_per_second"] == 6.0  # all rows are of one length
+    longer = race["job"].Job([row, (row[0] * 2, row[1] * 2)] * 3, steps, {}, 1e-3, 1.0, 1, {}, [])
+    assert [longer.tokens(steps[0]), longer.padded(steps[0])] == [12, 16]
     assert made["learnt_tokens_per_second"] == 3.0  # of 4 and 2
     assert made["rows_per_second"] == 1.5
     assert made["tokens_per_second"] == 6.0
