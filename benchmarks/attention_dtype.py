@@ -1,9 +1,9 @@
-"""Attention on the processor, forward and backward, in bfloat16 against float32, for documents of some lengths.
+"""Attention on the processor by way and type, for documents of some lengths: what `learn/merged_attention.py` goes by.
 
-`python benchmarks/attention_dtype.py`. The shapes are those of a packed row of SmolLM2-135M, 9 heads of 64 and about
-1,024 tokens. Both sides are fed the same bfloat16 numbers, as in training; the float32 side is what
-`learn/merged_attention.py` does where keys are few, its casts included. Before a time is believed, the two have to give
-the same output and gradients within what bfloat16 rounds away.
+`python benchmarks/attention_dtype.py`. The shapes are those of a packed row of SmolLM2-135M, 9 heads of 64 on 3 of keys
+and about 1,024 tokens. All ways are fed the same bfloat16 numbers, as in training, and give float32; casts are
+included. Forward there is torch's kernel in either type; backward there are plain products in bfloat16 besides. Before
+a time is believed, all have to give the same output and slopes within what bfloat16 rounds away.
 """
 
 from __future__ import annotations
@@ -11,59 +11,87 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import machine
 import torch
 from torch import Tensor
 
+from tunesmith.learn import merged_attention
+from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.attention_products import Products
+from tunesmith.learn.kept_memory import kept_memory
+
 N_ROUNDS = 20
-TOKENS, LENGTHS = 1024, (64, 128, 256, 384, 512, 1024)
+TOKENS, LENGTHS = 1024, (64, 128, 200, 256, 384, 512, 1024)
 SAME = 2e-2  # relative, Frobenius: some times bfloat16's 2^-8
-ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+KERNEL = {"kernel, bfloat16": torch.bfloat16, "kernel, float32": torch.float32}
 
 
-def one(dtype: torch.dtype, parts: Sequence[Tensor]) -> tuple[dict[str, float], list[Tensor]]:
-    """Seconds of both ways, and the output with the three gradients in bfloat16."""
-    began = time.perf_counter()
-    wide = [part.to(dtype) for part in parts]
-    out, sums = ahead(*wide, 0.0, True)
-    between = time.perf_counter()
-    slopes = back(torch.ones_like(out), *wide, out, sums, 0.0, True)
-    made = [each.to(torch.bfloat16) for each in (out, *slopes)]
-    return {"forward": between - began, "backward": time.perf_counter() - between}, made
+class Row:
+    """Documents of one length, and the ways through their attention."""
+
+    def __init__(self, length: int) -> None:
+        torch.manual_seed(0)
+        n_tokens = TOKENS // length * length
+        self.asked = [torch.randn(n_tokens, heads, 64, dtype=torch.bfloat16) for heads in (9, 3, 3)]
+        self.given = torch.randn(n_tokens, 9, 64, dtype=torch.bfloat16)
+        self.part = Part(slice(0, n_tokens), slice(0, n_tokens), TOKENS // length)
+        self.out, self.sums = self.forward(torch.float32)
+
+    def forward(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What attention gives (T, H, D), and its sums (T, H), by the kernel."""
+        return merged_attention.seen(self.part, merged_attention.ByType(*self.asked)(dtype), None)
+
+    def backward(self, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
+        """The slopes of query, key and value: by the kernel in that type, else by products."""
+        saved = (*self.asked, self.given, self.out, self.sums, None)
+        return Products(*saved)(self.part) if dtype is None else merged_attention.Kernel(*saved)(self.part, dtype)
 
 
 def measured(length: int) -> dict[str, Mapping[str, float]]:
-    """Milliseconds of each way by type, medians of rounds taken in turn, so that other work hits both alike."""
-    torch.manual_seed(0)
-    parts = [torch.randn(TOKENS // length, length, 9, 64, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3)]
-    sides = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-    given = {name: one(dtype, parts)[1] for name, dtype in sides.items()}
+    """Milliseconds by way, medians of rounds taken in turn, so that other work hits all alike."""
+    row = Row(length)
+    forward = {name: lambda dtype=dtype: row.forward(dtype) for name, dtype in KERNEL.items()}
+    backward = {name: lambda dtype=dtype: row.backward(dtype) for name, dtype in KERNEL.items()}
+    backward["products, bfloat16"] = lambda: row.backward(None)
+    return {"forward": in_turn(forward), "backward": in_turn(backward)}
+
+
+def in_turn(ways: Mapping[str, Callable[[], tuple[Tensor, ...]]]) -> dict[str, float]:
+    """Milliseconds of each, once all give the same."""
+    given = {name: way() for name, way in ways.items()}
+    exact = given["kernel, float32"]
     gaps = [
-        float((low.float() - high.float()).norm() / high.float().norm())
-        for low, high in zip(given["bfloat16"], given["float32"], strict=True)
+        float((low.float() - high).norm() / high.norm())
+        for told in given.values()
+        for low, high in zip(told, exact, strict=True)
     ]
-    assert len(gaps) == 4
+    assert len(gaps) == len(ways) * len(exact)
     assert max(gaps) < SAME, gaps
-    taken = [{name: one(dtype, parts)[0] for name, dtype in sides.items()} for _ in range(N_ROUNDS)]
-    return {
-        way: {name: round(1000 * statistics.median(told[name][way] for told in taken), 3) for name in sides}
-        for way in ("forward", "backward")
-    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(N_ROUNDS):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - began)
+    return {name: round(1000 * statistics.median(seconds), 3) for name, seconds in taken.items()}
 
 
 def main() -> None:
+    with kept_memory():  # as in training
+        taken = {str(length): measured(length) for length in LENGTHS}
     told = {
-        "milliseconds_by_length": {str(length): measured(length) for length in LENGTHS},
+        "milliseconds_by_length": taken,
         "machine": machine.processor(),
         "threads": torch.get_num_threads(),
         "packages": machine.versions(["torch"]),
     }
     print(json.dumps(told, indent=2))
-    Path(__file__).with_name("results").joinpath("attention_dtype.json").write_text(json.dumps(told, indent=2) + "\n")
+    path = Path(__file__).with_name("results") / "attention_dtype.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**kept, str(told["machine"]): told}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

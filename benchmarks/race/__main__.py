@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import report
-from gates import cosines, course, first_loss, slopes
+from gates import BAND, cosines, course, first_loss, rounding, slopes
 from sides import SIDES, Side
 from works import WORKS, Work, write
 
+EXACT = ("trl-fp32", "hf")  # peers in float32
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -65,7 +66,7 @@ def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse
             print(f"{work.name} round {number} {side.name}: {report.brief(told, job.of(side.name))}", flush=True)
     told = {side.name: {"about": side.about, "rounds": rounds[side.name]} for side in sides}
     for name, one in told.items():
-        one["gates"] = gates(folder, name, one["rounds"], reference, rounds.get("trl-fp32") or rounds.get("hf"))
+        one["gates"] = gates(folder, name, one["rounds"], reference, rounds)
     report.keep(work.name, told, job, folder)
 
 
@@ -95,20 +96,28 @@ def run(side: Side, folder: Path, number: int, pythons: dict[str, str]) -> dict[
 
 
 def gates(
-    folder: Path, name: str, rounds: list[dict[str, Any]], reference: dict[str, Any], exact: list[dict[str, Any]] | None
+    folder: Path,
+    name: str,
+    rounds: list[dict[str, Any]],
+    reference: dict[str, Any],
+    every: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """Whether what the side learnt is what the reference says, and its course that of a peer in float32."""
     first = rounds[0]
     if "refused" in first:
         return {}
-    dtype = "float32" if first.get("dtype") == "float32" or name in ("trl-fp32", "hf") else "bfloat16"
+    dtype = "float32" if first.get("dtype") == "float32" or name in EXACT else "bfloat16"
     found = {
         "dtype": dtype,
         "first_loss": first_loss(first["losses"][0], reference["losses"][0], dtype),
         "gradient": cosines(*(slopes(folder / "results" / one) for one in (f"{name}-1", "reference-0")), dtype),
     }
-    if exact and "losses" in exact[0] and len(exact[0]["losses"]) == len(first["losses"]):
-        found["course"] = course(first["losses"], exact[0]["losses"])
+    losses = {side: told[0]["losses"] for side, told in every.items() if "losses" in told[0]}
+    exact = next((losses[side] for side in EXACT if side in losses), [])
+    if len(exact) == len(first["losses"]):
+        peers = [one for side, one in losses.items() if not side.startswith("tunesmith") and side not in EXACT]
+        band = rounding(peers, exact) if dtype == "bfloat16" else BAND
+        found["course"] = course(first["losses"], exact, band=band)
     return found
 
 

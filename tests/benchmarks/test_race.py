@@ -51,6 +51,11 @@ def test_a_loss_that_begins_or_goes_elsewhere_is_red(race: dict[str, ModuleType]
     assert gates.course([2.3, *flat[1:10], *flat[10:]], flat)["largest"] == pytest.approx(0.015)
     assert not gates.course([2.3, *flat[1:]], flat)["green"]
     assert gates.course([2.1, *flat[1:]], flat)["green"]
+    assert gates.rounding([[2.02, *flat[1:]]], flat) == gates.BAND  # 0.001 off, and so much is allowed anyway
+    noise = gates.rounding([[2.02, *flat[1:]], [2.5, *flat[1:]]], flat)
+    assert noise == pytest.approx(0.025)
+    assert gates.course([2.3, *flat[1:]], flat, band=noise)["green"]
+    assert not gates.course([2.6, *flat[1:]], flat, band=noise)["green"]
 
 
 def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> None:

@@ -13,8 +13,8 @@ from tiny.models import save
 from tiny.moved import plain_loss
 from tiny.rows import random_rows
 from tunesmith.learn.attention import NAME, Laid, attending_per_document, per_document
+from tunesmith.learn.attention_parts import Part
 from tunesmith.learn.loss import DocumentLoss
-from tunesmith.learn.merged_attention import Part
 from tunesmith.text.example import Tokens
 from tunesmith.weights.load import load
 

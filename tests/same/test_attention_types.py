@@ -1,50 +1,109 @@
-"""Attention whose products are in bfloat16 where documents are long, against the same in float32."""
+"""Attention whose products are in bfloat16, forward where documents are long and back by plain products, as in float32.
+
+What is compared with is the same attention of the same numbers, all in float32.
+"""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from tunesmith.learn import attention_products, merged_attention
 from tunesmith.learn.attention import Laid, _parts
-from tunesmith.learn.merged_attention import MANY_KEYS, _computed_in, merged_attention
+from tunesmith.learn.attention_products import LEAST_PAIRS, Products
+from tunesmith.learn.merged_attention import MANY_KEYS, _computed_in, _is_by_products
 
-ROUNDED = 2**-8  # the half of a last place of bfloat16
+ROUNDED = 2**-8  # the half of a last place of bfloat16; a slope goes through several such roundings
+MANY = math.isqrt(LEAST_PAIRS)
 LAYOUTS = {
     "short": (Laid((90, 60, 60)),),
+    "middling": (Laid((MANY + 70, MANY, MANY, 20)),),
     "long": (Laid((200, MANY_KEYS + 20)),),
-    "a long beginning": (Laid((30, 40, 40), n_shared=MANY_KEYS + 3),),
+    "a beginning": (Laid((MANY, 140, 140), n_shared=MANY + 5),),
+    "a long beginning": (Laid((20, 20, 20), n_shared=MANY_KEYS + 3),),
 }
+BY_PRODUCTS = {"short": 0, "middling": 2, "long": 1, "a beginning": 3, "a long beginning": 1}
 
 
-def attended(parts: tuple[Tensor, ...], laid: tuple[Laid, ...]) -> list[Tensor]:
+@pytest.fixture
+def parts_by_products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for each part that went back by products."""
+    seen: list[int] = []
+
+    class Counted(Products):
+        def __call__(self, part: attention_products.Part) -> tuple[Tensor, Tensor, Tensor]:
+            seen.append(part.n_keys)
+            return super().__call__(part)
+
+    monkeypatch.setattr(merged_attention, "Products", Counted)
+    return seen
+
+
+def random_asked(laid: tuple[Laid, ...], n_first: int = 0) -> tuple[Tensor, ...]:
+    """Query, key and value of 4 heads on 2."""
+    n_tokens = sum(one.n_tokens for one in laid)
+    torch.manual_seed(0)
+    sizes = (n_tokens, 4), (n_first + n_tokens, 2), (n_first + n_tokens, 2)
+    return tuple(torch.randn(n, n_heads, 16, dtype=torch.bfloat16) for n, n_heads in sizes)
+
+
+def attended(asked: tuple[Tensor, ...], laid: tuple[Laid, ...], n_first: int = 0) -> list[Tensor]:
     """The output, and the slopes of query, key and value."""
-    inputs = [part.clone().requires_grad_() for part in parts]
-    out = merged_attention(*inputs, _parts(laid, 0), None)
+    inputs = [part.clone().requires_grad_() for part in asked]
+    out = merged_attention.merged_attention(*inputs, _parts(laid, n_first), None)  # type: ignore[arg-type]
     out.backward(torch.linspace(-1, 1, out.numel()).sin().reshape(out.shape).to(out.dtype))
     return [out.detach().float(), *(one.grad.float() for one in inputs if one.grad is not None)]
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_output_and_slopes_are_those_of_float32_up_to_rounding(name: str) -> None:
-    laid = LAYOUTS[name]
-    n_tokens = sum(one.n_tokens for one in laid)
-    torch.manual_seed(0)
-    low = tuple(torch.randn(n_tokens, n_heads, 16, dtype=torch.bfloat16) for n_heads in (4, 2, 2))
-    exact, found = attended(tuple(one.float() for one in low), laid), attended(low, laid)
+def gaps(asked: tuple[Tensor, ...], laid: tuple[Laid, ...], n_first: int = 0) -> list[float]:
+    """How far output and slopes are from those of float32, as a share of their length."""
+    exact = attended(tuple(one.float() for one in asked), laid, n_first)
+    found = attended(asked, laid, n_first)
     assert len(exact) == len(found) == 4
-    gaps = [float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)]
-    assert 0 < max(gaps) < 2 * ROUNDED, gaps
+    return [float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)]
 
 
-def test_only_many_keys_are_computed_in_the_type_of_the_values() -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_output_and_slopes_are_those_of_float32_up_to_rounding(name: str, parts_by_products: list[int]) -> None:
+    apart = gaps(random_asked(LAYOUTS[name]), LAYOUTS[name])
+    assert len(parts_by_products) == BY_PRODUCTS[name]
+    assert 0 < max(apart) < 3 * ROUNDED, apart
+
+
+def test_a_prefix_before_all_goes_back_by_products_too(parts_by_products: list[int]) -> None:
+    laid = (Laid((200, 90)),)
+    apart = gaps(random_asked(laid, MANY), laid, MANY)
+    assert parts_by_products == [MANY]
+    assert 0 < max(apart) < 3 * ROUNDED, apart
+
+
+def test_blocks_of_few_queries_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_products, "AT_ONCE", 2 * 37 * MANY)
+    for name in ("middling", "a beginning"):
+        assert 0 < max(gaps(random_asked(LAYOUTS[name]), LAYOUTS[name])) < 3 * ROUNDED
+
+
+def test_scores_in_the_tens_lose_nothing_more() -> None:
+    """A score that all keys of a query have alike changes no share, and rounded by itself would change each by far."""
+    query, key, value = random_asked(LAYOUTS["middling"])
+    query[..., 0], key[..., 0] = 16.0, 16.0  # scores of 64 more, of which bfloat16 knows every half
+    apart = gaps((query, key, value), LAYOUTS["middling"])
+    assert max(apart[2:]) < 3 * ROUNDED, apart  # the query's own slope is as large as 16 x what cancels
+
+
+def test_a_later_key_whose_score_is_beyond_all_numbers_is_not_seen() -> None:
+    query, key, value = random_asked(LAYOUTS["middling"])
+    key[MANY] = 300.0 * query[0, :2].sign()  # before it none has such a score, and exp of it is infinite
+    assert all(one.isfinite().all() for one in attended((query, key, value), LAYOUTS["middling"]))
+
+
+def test_only_many_keys_are_computed_in_the_type_of_the_values_forward() -> None:
     value = torch.zeros(1, dtype=torch.bfloat16)
     few, many = _parts((Laid((100, 100)),), 0), _parts(LAYOUTS["a long beginning"], 0)
     assert {_computed_in(part, value) for part in few} == {torch.float32}
-    assert [_computed_in(part, value) for part in many] == [
-        torch.bfloat16,
-        torch.float32,
-        torch.float32,
-        torch.bfloat16,
-    ]
+    assert [_computed_in(part, value) for part in many] == [torch.bfloat16, torch.float32, torch.bfloat16]
     assert {_computed_in(part, value.float()) for part in (*few, *many)} == {torch.float32}
+    assert not any(_is_by_products(part, value.float()) for part in many)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from tunesmith.learn.merged_attention import Part, merged_attention
+from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.merged_attention import merged_attention
 from tunesmith.weights import _layers_prefix, facts
 
 NAME = "per_document"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.attention_products import LEAST_PAIRS, Products
 
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -16,33 +18,6 @@ MANY_KEYS = 1024
 
 Forward it is from 128 on, but what that rounds away is not worth a twentieth of a step.
 """
-
-
-@dataclass(frozen=True)
-class Part:
-    """Queries of some tokens against keys of the same or of others.
-
-    `asking` and `told` are ranges of tokens. `n_documents` of one length that lie side by side are causal, each for
-    itself; 0 means that every token asking sees all that are told.
-    """
-
-    asking: slice
-    told: slice
-    n_documents: int = 0
-
-    @property
-    def n_keys(self) -> int:
-        """Of a document."""
-        n_told: int = self.told.stop - self.told.start
-        return n_told // max(self.n_documents, 1)
-
-    def asks(self, one: Tensor) -> Tensor:
-        """The tokens asking, of (T, H, D), by document: (N, H, length, D)."""
-        return _by_document(one[self.asking], self.n_documents)
-
-    def tells(self, one: Tensor) -> Tensor:
-        """The tokens told, of (T_k, H, D), by document: (N, H, length, D)."""
-        return _by_document(one[self.told], self.n_documents)
 
 
 def merged_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float | None) -> Tensor:
@@ -65,13 +40,11 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float | None
     ) -> Tensor:
-        by_type = _ByType(query, key, value)
+        by_type = ByType(query, key, value)
         out, sums = torch.empty_like(query, dtype=torch.float32), query.new_empty(query.shape[:2], dtype=torch.float32)
         covered = 0
         for part in parts:
-            q, k, v = by_type(_computed_in(part, value))
-            mean, total = _ahead(part.asks(q), part.tells(k), part.tells(v), 0.0, part.n_documents > 0, scale=scale)
-            mean, total = _flat(mean), total.transpose(1, 2).flatten(0, 1)
+            mean, total = seen(part, by_type(_computed_in(part, value)), scale)
             if part.asking.start >= covered:
                 out[part.asking], sums[part.asking] = mean, total
                 covered = part.asking.stop
@@ -84,34 +57,79 @@ class _Merged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, sums = ctx.saved_tensors
-        by_type = _ByType(query, key, value)
-        given = upstream[0].contiguous()
-        asked = query, key, value
-        slopes = tuple(torch.empty(len(one), *query.shape[1:], device=one.device) for one in asked)
-        begun = [0, 0, 0]
+        saved = query, key, value, upstream[0].contiguous(), out, sums, ctx.scale
+        slopes = [_Slope(one) for one in (query, key, value)]
+        by_kernel = Kernel(*saved)
+        by_products = Products(*saved) if any(_is_by_products(part, value) for part in ctx.parts) else None
         for part in ctx.parts:
-            dtype = _computed_in(part, value)
-            q, k, v = by_type(dtype)
-            slope, mean = (part.asks(one).to(dtype) for one in (given, out))
-            total, causal = part.asks(sums[..., None])[..., 0], part.n_documents > 0
-            made = _back(slope, part.asks(q), part.tells(k), part.tells(v), mean, total, 0.0, causal, scale=ctx.scale)
-            for at, (own, place) in enumerate(zip(made, (part.asking, part.told, part.told), strict=True)):
-                if place.start >= begun[at]:
-                    slopes[at][begun[at] : place.start] = 0.0
-                    slopes[at][place] = _flat(own)
-                    begun[at] = place.stop
-                else:
-                    slopes[at][place] += _flat(own)
-        return (*(_narrowed(own, one) for own, one in zip(slopes, asked, strict=True)), None, None)
+            if by_products and _is_by_products(part, value):
+                made = by_products(part)
+            else:
+                made = by_kernel(part, _computed_in(part, value))
+            for slope, own, place in zip(slopes, made, (part.asking, part.told, part.told), strict=True):
+                slope.add(own, place)
+        return (*(slope.whole() for slope in slopes), None, None)
 
 
-class _ByType:
+class Kernel:
+    """The slopes of query, key and value in the parts of one row of attention, by torch's kernel.
+
+    Of both ways, what is told of a part is the same: see `Products`.
+    """
+
+    def __init__(
+        self, query: Tensor, key: Tensor, value: Tensor, given: Tensor, out: Tensor, sums: Tensor, scale: float | None
+    ) -> None:
+        self.by_type, self.n_groups = ByType(query, key, value), key.shape[1]
+        self.given, self.out, self.sums, self.scale = given, out, sums, scale
+
+    def __call__(self, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Of query (n, H, D), key and value (n_k, H_kv, D) of the part, computed in `dtype`."""
+        q, k, v = self.by_type(dtype)
+        slope, mean = (part.asks(one).to(dtype) for one in (self.given, self.out))
+        total = part.asks(self.sums[..., None])[..., 0]
+        asked = part.asks(q), part.tells(k), part.tells(v), mean, total
+        of_query, *others = map(_flat, _back(slope, *asked, 0.0, part.is_causal, scale=self.scale))
+        of_key, of_value = (one.unflatten(1, (self.n_groups, -1)).sum(2, dtype=torch.float32) for one in others)
+        return of_query, of_key, of_value
+
+
+class _Slope:
+    """The slope of one tensor, put together from those of its parts in float32."""
+
+    def __init__(self, one: Tensor) -> None:
+        self.dtype, self.sum, self.begun = one.dtype, torch.empty_like(one, dtype=torch.float32), 0
+
+    def add(self, own: Tensor, place: slice) -> None:
+        """Parts come in the order of their tokens, and those that stand there already are added to."""
+        if place.start < self.begun:
+            self.sum[place] += own
+            return
+        self.sum[self.begun : place.start] = 0.0
+        self.sum[place] = own
+        self.begun = place.stop
+
+    def whole(self) -> Tensor:
+        """All of it, in the type of the tensor."""
+        self.sum[self.begun :] = 0.0
+        return self.sum.to(self.dtype)
+
+
+def seen(part: Part, asked: Sequence[Tensor], scale: float | None) -> tuple[Tensor, Tensor]:
+    """The mean (n, H, D) and the logarithm of the sum (n, H) of a part, of query, key and value in one type."""
+    query, key, value = asked
+    mean, total = _ahead(part.asks(query), part.tells(key), part.tells(value), 0.0, part.is_causal, scale=scale)
+    return _flat(mean), total.transpose(1, 2).flatten(0, 1)
+
+
+class ByType:
     """Query, key and value in one type, a key for each head; made once for each type."""
 
     def __init__(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         self.parts, self.made = (query, key, value), dict[torch.dtype, tuple[Tensor, ...]]()
 
     def __call__(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """All three in `dtype`, each (T, H, D)."""
         if dtype not in self.made:
             n_heads = self.parts[0].shape[1]
             self.made[dtype] = tuple(_by_head(one, n_heads, dtype) for one in self.parts)
@@ -123,6 +141,11 @@ def _computed_in(part: Part, value: Tensor) -> torch.dtype:
     return value.dtype if part.n_keys >= MANY_KEYS else torch.float32
 
 
+def _is_by_products(part: Part, value: Tensor) -> bool:
+    """Whether the way back is products: in float32 the kernel is as fast as they are."""
+    return value.dtype == torch.bfloat16 and part.n_queries * part.n_keys >= LEAST_PAIRS
+
+
 def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
     """(T, H_kv, D) to (T, H, D)."""
     n_tokens, n_groups, width = one.shape
@@ -132,24 +155,11 @@ def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
     return made.copy_(one[:, :, None]).flatten(1, 2)
 
 
-def _narrowed(slope: Tensor, one: Tensor) -> Tensor:
-    """The gradient by head as that of `one`: summed over the heads that share it, in its type."""
-    if slope.shape != one.shape:
-        slope = slope.unflatten(1, (one.shape[1], -1)).sum(2)
-    return slope.to(one.dtype)
-
-
 def _add(out: Tensor, sums: Tensor, mean: Tensor, total: Tensor) -> None:
     """Another part's mean and sum into what stands there; in place."""
     both = torch.logaddexp(sums, total)
     out.mul_((sums - both).exp_()[..., None]).addcmul_(mean, (total - both).exp_()[..., None])
     sums.copy_(both)
-
-
-def _by_document(one: Tensor, n_documents: int) -> Tensor:
-    n_tokens, n_heads, width = one.shape
-    n = n_documents or 1
-    return one.view(n, n_tokens // n, n_heads, width).transpose(1, 2)
 
 
 def _flat(one: Tensor) -> Tensor:
