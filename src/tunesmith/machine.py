@@ -109,8 +109,10 @@ def measure(machine: Machine) -> Speed:
         return Speed(**json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
+    before, began = _others_seconds(), time.monotonic()
     speed = _measure(machine.device)
-    if not is_busy(machine):  # what is measured beside other work is not kept
+    beside = _others_seconds() - before > (time.monotonic() - began) * machine.n_cores / 2
+    if not beside and not is_busy(machine):  # what is measured beside other work is not kept
         with contextlib.suppress(OSError):  # a home that cannot be written to only costs the measurement again
             files.write_json(kept, asdict(speed))
     return speed
@@ -196,7 +198,7 @@ def _bytes_per_second(device: str) -> float:
 def _cache_file(machine: Machine, torch_version: str) -> Path:
     from platformdirs import user_cache_path
 
-    said = f"{fingerprint(machine)}|{torch_version}|3"
+    said = f"{fingerprint(machine)}|{torch_version}|4"
     return user_cache_path("tunesmith") / "speed" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
 
 
@@ -222,6 +224,21 @@ def count_cores() -> int:
 def is_busy(machine: Machine) -> bool:
     """Whether other work takes half of the cores; False where the system does not say."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] >= machine.n_cores / 2
+
+
+def _others_seconds() -> float:
+    """Processor seconds that all other processes have used so far; 0 where the system does not tell.
+
+    `is_busy` averages over a minute, and does not see what began a moment ago.
+    """
+    try:
+        ticks = [int(one) for one in Path("/proc/stat").read_text(encoding="ascii").split()[1:9]]
+        a_second = os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return 0.0
+    idle, waiting = ticks[3:5]
+    own = os.times()
+    return (sum(ticks) - idle - waiting) / a_second - own.user - own.system
 
 
 def peak_memory_bytes(pid: int | None = None) -> int | None:

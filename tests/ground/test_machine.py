@@ -6,12 +6,13 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tunesmith.machine import Machine, Speed, count_cores, measure, peak_memory_bytes, processes_with
+from tunesmith.machine import Machine, Speed, _others_seconds, count_cores, measure, peak_memory_bytes, processes_with
 from tunesmith.verbs.doctor import doctor
 
 GIB = 1024**3
@@ -68,3 +69,31 @@ def test_a_process_is_found_by_what_it_was_started_with_and_its_memory_is_told()
         assert processes_with(word[:-1]) == []
         child.kill()
     assert processes_with(word) == []
+
+
+BURN = """
+import time
+while time.process_time() < 0.5:
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell nothing of other processes; run it on Linux")
+def test_what_others_use_of_the_processor_is_told_at_once() -> None:
+    before = _others_seconds()
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+    assert _others_seconds() - before >= 0.45
+
+
+def test_what_is_measured_beside_work_that_began_a_moment_ago_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tunesmith.machine.is_busy", lambda _: False)  # as a minute's average says
+    monkeypatch.setattr("tunesmith.machine._measure", lambda _: Speed({"float32": 1.0}, {"float32": 0.0}, 1e9))
+    for others, n_kept in (((0.0, 1e9), 0), ((7.0, 7.0), 1)):
+        told = iter(others)
+        monkeypatch.setattr("tunesmith.machine._others_seconds", lambda told=told: next(told))
+        assert measure(Machine.look()).gflops == {"float32": 1.0}
+        assert len(list(tmp_path.rglob("*.json"))) == n_kept

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tiny.models import save
@@ -71,11 +72,13 @@ def test_what_is_needed_comes_from_the_words_then_the_recipe_then_what_is_there(
 def test_the_converter_is_at_work_while_others_are_made(
     learnt_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    n_threads, seen = torch.get_num_threads(), list[int]()
     under_way: list[str] = []
     write = Safetensors.write
 
     def watched(self: Safetensors, model: Model, made: Mapping[str, Export], into: Path) -> Export:
         under_way.extend(one.name.rpartition("-")[2] for one in into.parent.iterdir() if one != into)
+        seen.append(torch.get_num_threads())
         return write(self, model, made, into)
 
     monkeypatch.setattr(Safetensors, "write", watched)
@@ -83,6 +86,7 @@ def test_the_converter_is_at_work_while_others_are_made(
     made = export(learnt_model, to=to, into=tmp_path / "run")
     assert under_way == ["gguf"]  # beside its place, where it is renamed to once it is whole
     assert list(made) == ["gguf", "ollama", "safetensors"]
+    assert [*seen, torch.get_num_threads()] == [max(1, n_threads - 1), n_threads]
     assert sorted(one.name for one in (tmp_path / "run/exports").iterdir()) == ["gguf", "ollama", "safetensors"]
 
 

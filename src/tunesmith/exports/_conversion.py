@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -112,6 +113,7 @@ def converting(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # it hardly uses more, and others are made beside it
         )
         try:
             yield partial(_awaited, child, log, folder)

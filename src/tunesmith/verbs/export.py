@@ -83,6 +83,7 @@ def _make_all(subject: Subject, exporters: Sequence[Any], under_way: ExitStack) 
     for exporter in (one for one in exporters if isinstance(one, Apart)):
         with _told_later(faults):
             begun[exporter.kind] = _Making(subject, exporter, {}, under_way)
+    under_way.enter_context(_cores_left_to(sum(one.kept is None for one in begun.values())))
     for exporter in _in_turn(exporters):
         given_up = isinstance(exporter, Apart) and exporter.kind not in begun
         if given_up or not made.keys() >= set(exporter.needs):
@@ -102,6 +103,19 @@ def _told_later(faults: list[Fault]) -> Iterator[None]:
         yield
     except ExportError as error:
         faults += error.faults
+
+
+@contextmanager
+def _cores_left_to(n_processes: int) -> Iterator[None]:
+    """Torch does without as many threads: one that waits for a core holds up all others, which wait at full speed."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, n_threads - n_processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _in_turn(exporters: Sequence[Any]) -> list[Any]:
