@@ -108,6 +108,9 @@ def _told_later(faults: list[Fault]) -> Iterator[None]:
 @contextmanager
 def _cores_left_to(n_processes: int) -> Iterator[None]:
     """Torch does without as many threads: one that waits for a core holds up all others, which wait at full speed."""
+    if not n_processes:
+        yield
+        return
     import torch
 
     n_threads = torch.get_num_threads()
