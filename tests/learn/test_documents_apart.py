@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from tiny.models import save
 from tiny.moved import plain_loss
 from tiny.rows import random_rows
-from tunesmith.learn.attention import NAME, Laid, attending_per_document, per_document
-from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.attention import NAME, attending_per_document, per_document
+from tunesmith.learn.attention_parts import Laid, Part
 from tunesmith.learn.loss import DocumentLoss
 from tunesmith.text.example import Tokens
 from tunesmith.weights.load import load
@@ -116,7 +116,7 @@ def test_documents_that_would_see_each_other_are_found_out(
     model = load(save(tmp_path), dtype)
     with attending_per_document(model) as together:
         assert together
-    known = attention._parts
+    known = attention.parts_of
 
     def blind(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
         if blind_to == "those of a family" and not laid[0].n_shared:
@@ -124,6 +124,26 @@ def test_documents_that_would_see_each_other_are_found_out(
         every = slice(0, sum(one.n_tokens for one in laid))
         return (Part(every, every, 1),)
 
-    monkeypatch.setattr(attention, "_parts", blind)
+    monkeypatch.setattr(attention, "parts_of", blind)
     with attending_per_document(model) as together:
         assert not together
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_gradient_of_an_embedding_is_whole_over_several_portions(is_tied: bool, tmp_path: Path) -> None:
+    """One that is the head too, and one that is not; in a portion without learnt tokens there is no head's gradient."""
+    model = load(save(tmp_path, tie_word_embeddings=is_tied), torch.float32)
+    embedding: torch.nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
+    rows = random_rows(LENGTHS)
+    with attending_per_document(model):
+        loss = DocumentLoss(model)
+        for portion in ([Tokens((3, 5, 3), (0.0, 0.0, 0.0))], rows[:3], rows[3:]):
+            loss(portion).backward()
+            found = embedding.weight.grad
+            assert found is not None
+            assert found.layout == torch.strided
+    model.zero_grad()
+    plain_loss(model, rows).backward()
+    assert embedding.weight.grad is not None
+    assert not embedding.sparse
+    assert torch.allclose(found, embedding.weight.grad, atol=1e-6, rtol=1e-4)

@@ -44,7 +44,7 @@ def values(lowest: int, **changes: Any) -> dict[str, str]:
 
 def test_each_is_said_with_its_reason() -> None:
     said = values(0, epochs=1.0)
-    assert list(said) == ["padding", "shared", "head", "backward"]
+    assert list(said) == ["padding", "shared", "head", "backward", "attention"]
     assert "196 tokens" in said["padding"]
     assert said["shared"].startswith("54% of the tokens")
     assert said["head"] == "28 tokens: only they have a loss: 19% of all"
@@ -64,3 +64,47 @@ def test_why_frozen_layers_are_kept_or_not(changes: dict[str, Any], word: str) -
     assert said["backward"].startswith("2 of 8 layers")
     assert said["below"].startswith("kept on disk" if "keeps_below" in changes else "computed")
     assert word in said["below"]
+
+
+def test_attention_that_goes_back_by_products_is_counted_in_pairs() -> None:
+    """256 squared and more, in bfloat16, on a processor."""
+    alone = [row(0, 1, 256), row(0, 2, 255)]
+    seen, unseen = 256 * 257 // 2, 255 * 256 // 2
+    apart = {"rows_per_step": 2, "epochs": 1.0}
+    assert work_of(alone, **apart).back_by_products == pytest.approx(seen / (seen + unseen))
+    assert work_of(alone, **apart, dtype="float32").back_by_products == 0
+    assert work_of(alone, **apart, device="cuda").back_by_products == 0
+
+
+def test_what_many_short_rows_ask_of_a_long_beginning_goes_back_by_products() -> None:
+    """64 + 64 tokens ask 600; those 600 ask themselves, and so do the 64 of each row."""
+    asked = work_of([row(600, 1, 64), row(600, 2, 64)], rows_per_step=2, epochs=1.0)
+    by_products = 600 * 601 // 2 + 2 * 64 * 600
+    assert asked.back_by_products == pytest.approx(by_products / (by_products + 2 * (64 * 65 // 2)))
+
+
+def work_of(rows: list[Tokens], **changes: Any) -> Work:
+    return Work.of(rows, settings(**{"dtype": "bfloat16", **changes}), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dtype": "bfloat16"}, "100% back by matrix products: in bfloat16"),
+        ({"dtype": "float32"}, "torch's kernel: in float32"),
+        ({"dtype": "bfloat16", "device": "cuda"}, "torch's kernel: on a GPU"),
+    ],
+)
+def test_how_attention_goes_back_is_said_with_the_reason(changes: dict[str, Any], said: str) -> None:
+    asked = settings(rows_per_step=1, epochs=1.0, **changes)
+    told_so = told(Work.of([row(0, 1, 300)], asked, None), asked, lowest=0, n_layers=8)
+    (found,) = [f"{one.value}: {one.why}" for one in told_so if one.name == "attention"]
+    assert found.startswith(said)
+
+
+def test_short_rows_go_back_by_the_kernel() -> None:
+    said = {
+        one.name: one for one in told(work_of(ROWS, rows_per_step=4), settings(dtype="bfloat16"), lowest=0, n_layers=8)
+    }
+    assert said["attention"].value == "torch's kernel"
+    assert "short" in said["attention"].why

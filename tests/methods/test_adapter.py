@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiny.models import SHAPE, save
 from tunesmith.errors import Fault
-from tunesmith.learn.attention import Laid, attending_per_document
+from tunesmith.learn.attention import attending_per_document
+from tunesmith.learn.attention_parts import Laid
 from tunesmith.machine import Machine
 from tunesmith.methods.adapter import Adapter
 from tunesmith.weights import _layers_bottleneck

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.learn import attention_products, merged_attention
-from tunesmith.learn.attention import Laid, _parts
-from tunesmith.learn.attention_products import LEAST_PAIRS, Products
-from tunesmith.learn.merged_attention import MANY_KEYS, _computed_in, _is_by_products
+from tunesmith.learn.attention_parts import Laid, parts_of
+from tunesmith.learn.attention_products import LEAST_PAIRS, Products, pays
+from tunesmith.learn.merged_attention import MANY_KEYS, _computed_in
 
 ROUNDED = 2**-8  # the half of a last place of bfloat16; a slope goes through several such roundings
 MANY = math.isqrt(LEAST_PAIRS)
@@ -53,7 +53,7 @@ def random_asked(laid: tuple[Laid, ...], n_first: int = 0) -> tuple[Tensor, ...]
 def attended(asked: tuple[Tensor, ...], laid: tuple[Laid, ...], n_first: int = 0) -> list[Tensor]:
     """The output, and the slopes of query, key and value."""
     inputs = [part.clone().requires_grad_() for part in asked]
-    out = merged_attention.merged_attention(*inputs, _parts(laid, n_first), None)  # type: ignore[arg-type]
+    out = merged_attention.merged_attention(*inputs, parts_of(laid, n_first), None)  # type: ignore[arg-type]
     out.backward(torch.linspace(-1, 1, out.numel()).sin().reshape(out.shape).to(out.dtype))
     return [out.detach().float(), *(one.grad.float() for one in inputs if one.grad is not None)]
 
@@ -102,8 +102,13 @@ def test_a_later_key_whose_score_is_beyond_all_numbers_is_not_seen() -> None:
 
 def test_only_many_keys_are_computed_in_the_type_of_the_values_forward() -> None:
     value = torch.zeros(1, dtype=torch.bfloat16)
-    few, many = _parts((Laid((100, 100)),), 0), _parts(LAYOUTS["a long beginning"], 0)
+    few, many = parts_of((Laid((100, 100)),), 0), parts_of(LAYOUTS["a long beginning"], 0)
     assert {_computed_in(part, value) for part in few} == {torch.float32}
     assert [_computed_in(part, value) for part in many] == [torch.bfloat16, torch.float32, torch.bfloat16]
     assert {_computed_in(part, value.float()) for part in (*few, *many)} == {torch.float32}
-    assert not any(_is_by_products(part, value.float()) for part in many)
+
+
+def test_long_parts_go_back_by_products_in_bfloat16_alone() -> None:
+    few, many = parts_of((Laid((100, 100)),), 0), parts_of((Laid((MANY,)),), 0)
+    assert [pays(part, torch.bfloat16) for part in (*few, *many)] == [False, True]
+    assert not any(pays(part, torch.float32) for part in many)

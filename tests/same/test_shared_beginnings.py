@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tiny.models import save
 from tiny.moved import plain_loss, shaken
 from tiny.rows import random_rows
-from tunesmith.learn.attention import Laid, attending_per_document, narrowest_window, per_document
+from tunesmith.learn.attention import attending_per_document, narrowest_window, per_document
+from tunesmith.learn.attention_parts import Laid
 from tunesmith.learn.families import Sharing
 from tunesmith.learn.loss import DocumentLoss, inner, lay
 from tunesmith.methods.prefix import Prefix

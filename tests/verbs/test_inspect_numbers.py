@@ -132,8 +132,8 @@ def test_those_that_are_drawn_are_from_anywhere_and_in_order() -> None:
 def test_what_sixteen_rows_begin_with_alike_counts_once() -> None:
     """100 shared and 1 of its own each: 16 x 101 tokens, of which 100 + 16 are computed."""
     ids = [array("i", [*range(100), 1000 + row]) for row in range(16)]
-    assert share_computed([range(16)], ids, Sharing()) == pytest.approx(116 / 1616)
-    assert share_computed([range(16)], ids, Sharing(longest=50)) == 1.0
+    assert share_computed(Sharing().families(range(16), ids), [101] * 16) == pytest.approx(116 / 1616)
+    assert share_computed(Sharing(longest=50).families(range(16), ids), [101] * 16) == 1.0
 
 
 def test_rows_that_begin_alike_save_what_they_share(tmp_path: Path, model: str) -> None:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,25 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.attention_parts import Laid, parts_of, runs
 from tunesmith.learn.merged_attention import merged_attention
 from tunesmith.weights import _layers_prefix, facts
 
 NAME = "per_document"
 CAUSAL_KINDS = frozenset({"full_attention", "sliding_attention"})
-
-
-@dataclass(frozen=True)
-class Laid:
-    """Documents side by side in a row: `n_shared` tokens that all of them begin with, then the rest of each."""
-
-    lengths: tuple[int, ...]  # without what is shared
-    n_shared: int = 0
-
-    @property
-    def n_tokens(self) -> int:
-        """All that they take up in the row."""
-        return self.n_shared + sum(self.lengths)
 
 
 def per_document(
@@ -72,7 +56,7 @@ def per_document(
         if first:
             key, value = (torch.cat(pair, dim=2) for pair in zip(first, (key, value), strict=True))
         q, k, v = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
-        return merged_attention(q, k, v, _parts(laid, n_first), scaling)[None], None
+        return merged_attention(q, k, v, parts_of(laid, n_first), scaling)[None], None
     # On a processor the kernel is slower in bfloat16 where documents are short: benchmarks/attention_dtype.py
     wide = torch.float32 if on_cpu else asked
     query, key, value, *first = (one.to(wide) for one in (query, key, value, *first))
@@ -81,30 +65,6 @@ def per_document(
         key, value, *first = (one.repeat_interleave(n_groups, dim=1) for one in (key, value, *first))
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
         return _one_by_one(query, key, value, laid, sliding_window, dropout, scaling, first).to(asked), None
-
-
-@lru_cache(maxsize=8)  # every layer asks for the same
-def _parts(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
-    """Documents see themselves, then what they share, then the `n_first` keys that stand before all others."""
-    own: list[Part] = []
-    seen_by_more: list[Part] = []
-    at = 0
-    for one in laid:
-        shared = ((one.n_shared, 1),) if one.n_shared else ()
-        if one.n_shared:
-            asking, told = slice(at + one.n_shared, at + one.n_tokens), slice(n_first + at, n_first + at + one.n_shared)
-            seen_by_more.append(Part(asking, told))
-        for length, count in (*shared, *_runs(one.lengths)):
-            till = at + length * count
-            own.append(Part(slice(at, till), slice(n_first + at, n_first + till), count))
-            at = till
-    before = (Part(slice(0, at), slice(0, n_first)),) if n_first else ()
-    return (*own, *seen_by_more, *before)
-
-
-def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Lengths that stand side by side, and how often."""
-    return [(length, len(list(same))) for length, same in groupby(lengths)]
 
 
 def _one_by_one(
@@ -134,7 +94,7 @@ def _one_by_one(
             own = [key[:, :, shared], value[:, :, shared]]
             seen = [torch.cat(pair, 2) for pair in zip(first, own, strict=True)] if first else own
         at += one.n_shared
-        for length, count in _runs(one.lengths):
+        for length, count in runs(one.lengths):
             attend(slice(at, at + length * count), length, seen)
             at += length * count
     return torch.cat(made, dim=1)

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
 from torch import Tensor
+
+from tunesmith.learn.families import Family
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Documents side by side in a row: `n_shared` tokens that all of them begin with, then the rest of each."""
+
+    lengths: tuple[int, ...]  # without what is shared
+    n_shared: int = 0
+
+    @classmethod
+    def of(cls, family: Family, lengths: Sequence[int]) -> Laid:
+        """The rows of a family; `lengths` are those of all rows, by index."""
+        return cls(tuple(lengths[row] - family.n_shared for row in family.rows), family.n_shared)
+
+    @property
+    def n_tokens(self) -> int:
+        """All that they take up in the row."""
+        return self.n_shared + sum(self.lengths)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,12 @@ class Part:
         n_told: int = self.told.stop - self.told.start
         return n_told // max(self.n_documents, 1)
 
+    @property
+    def n_pairs(self) -> int:
+        """Queries with a key that they see, of all documents: what the part costs."""
+        pairs = self.n_queries * (self.n_queries + 1) // 2 if self.is_causal else self.n_queries * self.n_keys
+        return pairs * max(self.n_documents, 1)
+
     def asks(self, one: Tensor) -> Tensor:
         """The tokens asking, of (T, H, D), by document: (N, H, length, D)."""
         return _by_document(one[self.asking], self.n_documents)
@@ -43,6 +72,30 @@ class Part:
     def tells(self, one: Tensor) -> Tensor:
         """The tokens told, of (T_k, H, D), by document: (N, H, length, D)."""
         return _by_document(one[self.told], self.n_documents)
+
+
+@lru_cache(maxsize=8)  # every layer asks for the same
+def parts_of(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
+    """Documents see themselves, then what they share, then the `n_first` keys that stand before all others."""
+    own: list[Part] = []
+    seen_by_more: list[Part] = []
+    at = 0
+    for one in laid:
+        shared = ((one.n_shared, 1),) if one.n_shared else ()
+        if one.n_shared:
+            asking, told = slice(at + one.n_shared, at + one.n_tokens), slice(n_first + at, n_first + at + one.n_shared)
+            seen_by_more.append(Part(asking, told))
+        for length, count in (*shared, *runs(one.lengths)):
+            till = at + length * count
+            own.append(Part(slice(at, till), slice(n_first + at, n_first + till), count))
+            at = till
+    before = (Part(slice(0, at), slice(0, n_first)),) if n_first else ()
+    return (*own, *seen_by_more, *before)
+
+
+def runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Lengths that stand side by side, and how often."""
+    return [(length, len(list(same))) for length, same in groupby(lengths)]
 
 
 def _by_document(one: Tensor, n_documents: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.learn.attention import Laid
+from tunesmith.learn.attention_parts import Laid
 from tunesmith.learn.families import Family
 from tunesmith.learn.loss import inner
 from tunesmith.weights.places import layers_of

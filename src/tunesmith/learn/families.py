@@ -46,12 +46,10 @@ class Sharing:
         return ([Family(by_length(alone, ids), 0)] if alone else []) + made
 
 
-def share_computed(steps: Sequence[Sequence[int]], ids: Sequence[Sequence[int]], sharing: Sharing) -> float:
-    """The share of the tokens of some steps that is computed: each step names its rows by their index in `ids`."""
-    lengths = [len(one) for one in ids]
-    tokens = sum(lengths[row] for step in steps for row in step)
-    computed = sum(family.n_tokens(lengths) for step in steps for family in sharing.families(step, ids))
-    return computed / max(tokens, 1)
+def share_computed(families: Sequence[Family], lengths: Sequence[int]) -> float:
+    """The share of the tokens of some families that is computed; `lengths` are those of all rows."""
+    tokens = sum(lengths[row] for family in families for row in family.rows)
+    return sum(family.n_tokens(lengths) for family in families) / max(tokens, 1)
 
 
 def by_length(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> tuple[int, ...]:

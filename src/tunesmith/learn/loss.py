@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.learn.attention import Laid
+from tunesmith.learn.attention_parts import Laid
 from tunesmith.learn.families import Family, Sharing
 from tunesmith.learn.kept_memory import Workspace
 from tunesmith.text.example import Tokens
@@ -21,6 +21,8 @@ from tunesmith.weights.token_rows import HeadWithRows, TokenRows
 if TYPE_CHECKING:
     from tunesmith.learn.below import Below
 
+HEAD_ROWS_AT_ONCE = 4096
+"""Tokens whose rows of the head's gradient are made at a time: what they stand in is still in the processor's cache."""
 NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
 
 
@@ -60,10 +62,8 @@ def lay(documents: Sequence[Tokens], device: torch.device | str = "cpu", *, fami
             ]
     kept, targets = (torch.tensor([one[at] for one in asked], dtype=torch.long) for at in (0, 1))
     weights = torch.tensor([one[2] for one in asked], dtype=torch.float32)
-    laid = tuple(
-        Laid(tuple(len(documents[row].ids) - family.n_shared for row in family.rows), family.n_shared)
-        for family in families
-    )
+    lengths = [len(one.ids) for one in documents]
+    laid = tuple(Laid.of(family, lengths) for family in families)
     tensors = torch.tensor(ids, dtype=torch.long), torch.cat(places), kept, targets, weights
     moved = [one.to(device) for one in tensors]
     return Row(moved[0], moved[1], laid, *moved[2:])
@@ -115,7 +115,8 @@ class DocumentLoss(nn.Module):
             if not self.has_plain_head:
                 logits = model(**asked, logits_to_keep=row.kept).logits[0]
                 return _of_logits(logits, row)
-            hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
+            with _added_to_the_head(model) if len(row.kept) else nullcontext():
+                hidden = model.get_decoder()(**asked).last_hidden_state[0].index_select(0, row.kept)  # (K, D)
         head, rows = _head(model)
         return summed_cross_entropy(
             hidden, head, row.targets, row.weights, _cap(model), self.dtype, rows, self.workspace
@@ -168,9 +169,9 @@ class _ChunkedLoss(torch.autograd.Function):
         workspace: Workspace,
     ) -> Tensor:
         wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
-        h, head_, own_ = hidden.to(dtype), head.to(dtype), None if own is None else own.to(dtype)
+        h, head_, own_ = hidden.to(dtype), _in_type(head, dtype, workspace), None if own is None else own.to(dtype)
         grad_hidden = torch.empty_like(h) if wants_hidden else None
-        grad_head = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
+        grad_head = torch.empty_like(head, dtype=torch.float32) if wants_head else None
         grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = estimate.rows_at_once(estimate.SLOPES_BYTES, len(head), dtype.itemsize)
@@ -192,18 +193,37 @@ class _ChunkedLoss(torch.autograd.Function):
                     grad_hidden[part].addmm_(apart, own_)
                 grad_hidden[part].mul_(counted)
             if grad_head is not None:
-                grad_head += steep.T @ (h[part] * counted).to(dtype)
+                _add_product(grad_head, steep, (h[part] * counted).to(dtype), workspace, anew=first == 0)
             if grad_own is not None and apart is not None:
                 grad_own += apart.T @ (h[part] * counted).to(dtype)
-        ctx.save_for_backward(grad_hidden, grad_head, grad_own)
-        ctx.dtypes = hidden.dtype, head.dtype, torch.float32
+        # Not among the saved tensors: those are held until the graph goes, and what someone else holds is not added to
+        # in place by autograd, but copied. A gradient of the head is large.
+        ctx.made = (grad_hidden, hidden.dtype), (grad_head, head.dtype), (grad_own, torch.float32)
         return total
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        made, ctx.made = ctx.made, ()
         grads = [None if grad is None else grad.mul_(upstream[0]).to(dtype) for grad, dtype in made]
         return (*grads[:2], None, None, None, None, None, None, grads[2], None)
+
+
+def _in_type(head: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
+    if head.dtype == dtype:
+        return head
+    return workspace.take("head", tuple(head.shape), dtype, head.device).copy_(head)
+
+
+def _add_product(total: Tensor, one: Tensor, other: Tensor, workspace: Workspace, *, anew: bool) -> None:
+    """The one (n, V) turned, times the other (n, D), onto `total` (V, D) or, `anew`, into it."""
+    for first in range(0, len(total), HEAD_ROWS_AT_ONCE):
+        rows = total[first : first + HEAD_ROWS_AT_ONCE]
+        made = workspace.take("rows of the head", tuple(rows.shape), one.dtype, one.device)
+        torch.mm(one[:, first : first + HEAD_ROWS_AT_ONCE].T, other, out=made)
+        if anew:
+            rows.copy_(made)
+        else:
+            rows += made
 
 
 def _into_slopes(
@@ -278,6 +298,25 @@ def recompute_activations(model: nn.Module) -> None:
     # It makes the embedding's output ask for a gradient, which only its other way of checkpointing has need of, and
     # with which the backward pass would go through all that is frozen.
     found.disable_input_require_grads()
+
+
+@contextmanager
+def _added_to_the_head(model: PreTrainedModel) -> Iterator[None]:
+    """The gradient of an embedding that is the head too comes as the rows of the tokens that are there.
+
+    Autograd adds them to the gradient of the head, which is dense and comes before it. Otherwise they would be
+    all rows as well, nearly all of them zeros.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if type(embedding) is not nn.Embedding or embedding.weight is not getattr(head, "weight", None):
+        yield
+        return
+    before, embedding.sparse = embedding.sparse, True
+    try:
+        yield
+    finally:
+        embedding.sparse = before
 
 
 def _head(model: PreTrainedModel) -> tuple[Tensor, TokenRows | None]:

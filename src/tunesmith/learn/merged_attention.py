@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.learn.attention_parts import Part
-from tunesmith.learn.attention_products import LEAST_PAIRS, Products
+from tunesmith.learn.attention_products import Products, pays
 
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -60,9 +60,9 @@ class _Merged(torch.autograd.Function):
         saved = query, key, value, upstream[0].contiguous(), out, sums, ctx.scale
         slopes = [_Slope(one) for one in (query, key, value)]
         by_kernel = Kernel(*saved)
-        by_products = Products(*saved) if any(_is_by_products(part, value) for part in ctx.parts) else None
+        by_products = Products(*saved) if any(pays(part, value.dtype) for part in ctx.parts) else None
         for part in ctx.parts:
-            if by_products and _is_by_products(part, value):
+            if by_products and pays(part, value.dtype):
                 made = by_products(part)
             else:
                 made = by_kernel(part, _computed_in(part, value))
@@ -139,11 +139,6 @@ class ByType:
 def _computed_in(part: Part, value: Tensor) -> torch.dtype:
     """What the kernel computes a part in: where keys are few it is slower in bfloat16."""
     return value.dtype if part.n_keys >= MANY_KEYS else torch.float32
-
-
-def _is_by_products(part: Part, value: Tensor) -> bool:
-    """Whether the way back is products: in float32 the kernel is as fast as they are."""
-    return value.dtype == torch.bfloat16 and part.n_queries * part.n_keys >= LEAST_PAIRS
 
 
 def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
