@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tiny.rows import random_rows
-from tunesmith.learn import loss as loss_of_documents
+from tunesmith.learn import chunked_loss
 from tunesmith.learn.attention_parts import Laid
+from tunesmith.learn.chunked_loss import summed_cross_entropy
 from tunesmith.learn.kept_memory import Workspace
-from tunesmith.learn.loss import lay, summed_cross_entropy
+from tunesmith.learn.loss import lay
 from tunesmith.text.example import Tokens
 from tunesmith.weights import estimate
 
@@ -23,7 +24,7 @@ def test_chunks_give_loss_and_gradients_of_the_whole(
 ) -> None:
     monkeypatch.setattr(estimate, "CHUNK_BYTES", 20 * 50 * 4)
     monkeypatch.setattr(estimate, "SLOPES_BYTES", 50 * 50 * 4)
-    monkeypatch.setattr(loss_of_documents, "HEAD_ROWS_AT_ONCE", 15)
+    monkeypatch.setattr(chunked_loss, "HEAD_ROWS_AT_ONCE", 15)
     assert estimate.rows_at_once(estimate.CHUNK_BYTES, 50, 4) == 20
     torch.manual_seed(0)
     hidden = torch.randn(n, 16, requires_grad=True)

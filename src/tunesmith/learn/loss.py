@@ -12,17 +12,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.learn.attention_parts import Laid
+from tunesmith.learn.chunked_loss import summed_cross_entropy
 from tunesmith.learn.families import Family, Sharing
 from tunesmith.learn.kept_memory import Workspace
 from tunesmith.text.example import Tokens
-from tunesmith.weights import estimate
 from tunesmith.weights.token_rows import HeadWithRows, TokenRows
 
 if TYPE_CHECKING:
     from tunesmith.learn.below import Below
 
-HEAD_ROWS_AT_ONCE = 4096
-"""Tokens whose rows of the head's gradient are made at a time: what they stand in is still in the processor's cache."""
 NOTHING = Tokens((0, 0), (0.0, 0.0))  # what a process without rows of its own computes, so that all keep in step
 
 
@@ -126,148 +124,6 @@ class DocumentLoss(nn.Module):
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Products in `dtype`; nothing to do for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
-
-
-def summed_cross_entropy(
-    hidden: Tensor,
-    head: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    cap: float | None,
-    dtype: torch.dtype,
-    rows: TokenRows | None = None,
-    workspace: Workspace | None = None,
-) -> Tensor:
-    """Sum of weight x cross-entropy of `hidden` (K, D) against `targets` (K,) under the output head (V, D).
-
-    Logits exist for a chunk of positions at a time, and their gradient is made in the forward pass, where they are at
-    hand; the slopes of several chunks go through the head at once, so that it is read less often. Sums are in float32,
-    whatever the type of the products. `cap` is the soft cap of the logits, if any. Tokens of `rows` have those instead
-    of the head's own. A call with the `workspace` of an earlier one works in its memory.
-    """
-    if not len(targets):
-        return hidden.sum() * 0.0
-    wants_gradient = torch.is_grad_enabled()
-    ids, own = (None, None) if rows is None else (rows.ids, rows.weight)
-    parts = hidden, head, targets, weights, cap, dtype, wants_gradient, ids, own, workspace or Workspace()
-    return _ChunkedLoss.apply(*parts)  # type: ignore[no-any-return]
-
-
-class _ChunkedLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        head: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        cap: float | None,
-        dtype: torch.dtype,
-        wants_gradient: bool,
-        ids: Tensor | None,
-        own: Tensor | None,
-        workspace: Workspace,
-    ) -> Tensor:
-        wants_hidden, wants_head, wants_own = (wants_gradient and ctx.needs_input_grad[at] for at in (0, 1, 8))
-        h, head_, own_ = hidden.to(dtype), _in_type(head, dtype, workspace), None if own is None else own.to(dtype)
-        grad_hidden = torch.empty_like(h) if wants_hidden else None
-        grad_head = torch.empty_like(head, dtype=torch.float32) if wants_head else None
-        grad_own = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        size = estimate.rows_at_once(estimate.SLOPES_BYTES, len(head), dtype.itemsize)
-        slopes = workspace.take("slopes", (min(size, len(h)), len(head)), dtype, head.device)
-        for first in range(0, len(targets), size):
-            part = slice(first, first + size)
-            steep = slopes[: len(h[part])]
-            losses = _into_slopes(steep, h[part], head_, targets[part], cap, ids, own_, workspace)
-            total += losses @ weights[part]
-            if not (wants_hidden or wants_head or wants_own):
-                continue
-            counted = weights[part, None]
-            apart = None if ids is None else steep[:, ids]
-            if ids is not None:
-                steep[:, ids] = 0.0  # the head's own rows of these tokens have no part in it
-            if grad_hidden is not None:
-                torch.mm(steep, head_, out=grad_hidden[part])
-                if apart is not None and own_ is not None:
-                    grad_hidden[part].addmm_(apart, own_)
-                grad_hidden[part].mul_(counted)
-            if grad_head is not None:
-                _add_product(grad_head, steep, (h[part] * counted).to(dtype), workspace, anew=first == 0)
-            if grad_own is not None and apart is not None:
-                grad_own += apart.T @ (h[part] * counted).to(dtype)
-        # Not among the saved tensors: those are held until the graph goes, and what someone else holds is not added to
-        # in place by autograd, but copied. A gradient of the head is large.
-        ctx.made = (grad_hidden, hidden.dtype), (grad_head, head.dtype), (grad_own, torch.float32)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        made, ctx.made = ctx.made, ()
-        grads = [None if grad is None else grad.mul_(upstream[0]).to(dtype) for grad, dtype in made]
-        return (*grads[:2], None, None, None, None, None, None, grads[2], None)
-
-
-def _in_type(head: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
-    if head.dtype == dtype:
-        return head
-    return workspace.take("head", tuple(head.shape), dtype, head.device).copy_(head)
-
-
-def _add_product(total: Tensor, one: Tensor, other: Tensor, workspace: Workspace, *, anew: bool) -> None:
-    """The one (n, V) turned, times the other (n, D), onto `total` (V, D) or, `anew`, into it."""
-    for first in range(0, len(total), HEAD_ROWS_AT_ONCE):
-        rows = total[first : first + HEAD_ROWS_AT_ONCE]
-        made = workspace.take("rows of the head", tuple(rows.shape), one.dtype, one.device)
-        torch.mm(one[:, first : first + HEAD_ROWS_AT_ONCE].T, other, out=made)
-        if anew:
-            rows.copy_(made)
-        else:
-            rows += made
-
-
-def _into_slopes(
-    slopes: Tensor,
-    h: Tensor,
-    head: Tensor,
-    targets: Tensor,
-    cap: float | None,
-    ids: Tensor | None,
-    own: Tensor | None,
-    workspace: Workspace,
-) -> Tensor:
-    """Losses (n,) of hidden states (n, D); how each changes with its logits goes into `slopes` (n, V)."""
-    size = estimate.rows_at_once(estimate.CHUNK_BYTES, len(head), torch.float32.itemsize)
-    wide = workspace.take("wide", (min(size, len(h)), len(head)), torch.float32, h.device)
-    losses = []
-    for first in range(0, len(h), size):
-        part = slice(first, first + size)
-        logits = torch.mm(h[part], head.T, out=slopes[part])
-        if ids is not None and own is not None:
-            logits[:, ids] = h[part] @ own.T
-        loss, slope = _cross_entropy(logits, targets[part], cap, wide[: len(logits)])
-        losses.append(loss)
-        logits.copy_(slope)
-    return torch.cat(losses)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, cap: float | None, room: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (n,) of logits (n, V), and their slopes; `room` (n, V), in float32, is where those come to stand."""
-    at = targets[:, None]
-    z = room.copy_(logits)
-    bent = z.div_(cap).tanh_().clone() if cap else None
-    torch.softmax(z.mul_(cap) if cap else z, -1, out=z)
-    told = z.gather(1, at)[:, 0]
-    losses = -told.log()
-    unlikely = told < 1e-30  # near the smallest number there is, or beyond
-    if unlikely.any():
-        far = logits[unlikely].float()
-        far = torch.tanh(far / cap) * cap if cap else far
-        losses[unlikely] = nn.functional.cross_entropy(far, targets[unlikely], reduction="none")
-    z.scatter_add_(1, at, torch.full_like(z[:, :1], -1.0))
-    if bent is not None:
-        z.mul_(bent.square_().neg_().add_(1.0))
-    return losses, z
 
 
 def _of_logits(logits: Tensor, row: Row) -> Tensor:
