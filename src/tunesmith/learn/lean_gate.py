@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from tunesmith.learn.by_block import by_block
 
@@ -21,7 +22,7 @@ def is_gated(layer: nn.Module) -> bool:
         return False
     probe = torch.linspace(-4, 4, 9)
     act: Any = getattr(layer, "act_fn", None)
-    return callable(act) and torch.allclose(act(probe), nn.functional.silu(probe))
+    return callable(act) and torch.allclose(act(probe), silu(probe))
 
 
 def gated(layer: Any, x: Tensor) -> Tensor:
@@ -36,8 +37,7 @@ class _Gated(torch.autograd.Function):
         ctx.save_for_backward(gate, up)
         out = torch.empty_like(gate)
         for one, other, into in by_block(gate, up, out):
-            wide = one.float()
-            into.copy_(torch.sigmoid(wide).mul_(wide).mul_(other.float()))
+            into.copy_(silu(one.float()).mul_(other.float()))
         return out
 
     @staticmethod
@@ -46,9 +46,6 @@ class _Gated(torch.autograd.Function):
         for_gate, for_up = torch.empty_like(gate), torch.empty_like(up)
         for one, other, above, into_gate, into_up in by_block(gate, up, upstream[0], for_gate, for_up):
             wide, given = one.float(), above.float()
-            share = torch.sigmoid(wide)
-            silu = wide * share
-            into_up.copy_(silu * given)
-            # The slope of silu is share x (1 + gate - silu).
-            into_gate.copy_(silu.neg_().add_(wide).add_(1.0).mul_(share).mul_(given).mul_(other.float()))
+            into_up.copy_(silu(wide).mul_(given))
+            into_gate.copy_(torch.ops.aten.silu_backward(given * other.float(), wide))
         return for_gate, for_up
