@@ -72,7 +72,7 @@ def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse
 
 def with_room(side: Side, work: Work) -> Side:
     """A peer takes as many rows at once as the work says that its memory bears."""
-    if side.script != "side_trainer.py":
+    if side.script == "side_tunesmith.py":
         return side
     at_once = min(work.peers_at_once, work.rows_per_step)
     return Side(side.name, side.script, {**side.options, "rows_at_once": at_once}, side.python, side.about)
@@ -90,7 +90,7 @@ def run(side: Side, folder: Path, number: int, pythons: dict[str, str]) -> dict[
         child = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(child.pid, 0)
     if status:
-        return {"refused": (result / "log").read_text(errors="replace").strip().splitlines()[-1:]}
+        return {"refused": report.last_words(status, (result / "log").read_text(errors="replace"))}
     told: dict[str, Any] = json.loads((result / "result.json").read_text(encoding="utf-8"))
     return {**told, "peak_bytes": usage.ru_maxrss * 1024}
 

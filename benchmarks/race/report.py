@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,15 @@ sys.path.append(str(ROOT / "benchmarks"))
 import machine  # noqa: E402 - what all benchmarks share lies a folder above
 
 RESULTS = ROOT / "benchmarks" / "results" / "race.json"
+
+
+def last_words(status: int, log: str) -> list[str]:
+    """What a process that did not come to its end said last, and what ended it if it was not itself."""
+    code = os.waitstatus_to_exitcode(status)
+    by_whom = [f"ended by {signal.Signals(-code).name}"] if code < 0 else []
+    if code == -signal.SIGKILL:
+        by_whom = ["ended by SIGKILL, which is what a system does that has no memory left"]
+    return [*log.strip().splitlines()[-1:], *by_whom]
 
 
 def brief(told: Mapping[str, Any], job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from needs import ROOT
 from tiny.models import save
 from tiny.rows import write_chats
 
+HOW_IT_ENDS = ("kill -9 $$", "exit 3")
 RACE = ROOT / "benchmarks" / "race"
 
 
@@ -91,6 +93,17 @@ def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> No
         "memory": 3.0,
         "each": {"trl": {"speed": 2.5, "rounds": [3.0, 2.0], "memory": 3.0}},
     }
+
+
+def test_a_side_that_has_no_memory_left_says_so(race: dict[str, ModuleType]) -> None:
+    """It is ended in the middle of a line that has nothing to do with it."""
+    log = "loading\nstep 1\n"
+    killed, failed = (os.waitpid(os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", how), 0)[1] for how in HOW_IT_ENDS)
+    assert race["report"].last_words(failed, log) == ["step 1"]
+    last, why = race["report"].last_words(killed, log)
+    assert last == "step 1"
+    assert "SIGKILL" in why
+    assert "no memory" in why
 
 
 def test_peers_may_be_given_another_course(race: dict[str, ModuleType]) -> None:
