@@ -34,12 +34,13 @@ def lines(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]
 
 
 def machines(tree: Mapping[str, Any]) -> str:
-    """Where all of it was measured, when, and with what."""
+    """Where all of it was measured, when, and with what; a peer may have had other `versions`, in its own environment."""
     found: dict[str, dict[str, str]] = {}
     for _, machine, row in lines(tree):
         versions = found.setdefault(f"{machine}, {row['date']}", {})
         for side in row["sides"].values():
-            versions |= {name: one for name, one in side.get("versions", {}).items() if name != "tunesmith"}
+            told = {name: one for name, one in side.get("versions", {}).items() if name != "tunesmith"}
+            versions |= told | versions  # tunesmith's come first, and stay
     return "; ".join(", ".join([at, *(" ".join(one) for one in told.items())]) for at, told in found.items())
 
 

@@ -160,3 +160,10 @@ def test_tunesmith_learns_what_the_reference_learns(race: dict[str, ModuleType],
     assert found["green"], found
     assert found["weights"] == 2 * 7 * 2
     assert len(told[1]["step_seconds"]) == 1
+
+
+def test_the_page_names_the_versions_that_tunesmith_ran_with(race: dict[str, ModuleType]) -> None:
+    ours, theirs = {"tunesmith": "1", "torch": "2.15"}, {"torch": "2.11", "llamafactory": "0.9"}
+    sides = {"tunesmith": {"versions": ours}, "llamafactory": {"versions": theirs}, "trl": {"refused": "no"}}
+    tree = {"work": {"a machine": {"date": "2026-11-28", "ratios": {"speed": 2.0}, "sides": sides}}}
+    assert race["page"].machines(tree) == "a machine, 2026-11-28, torch 2.15, llamafactory 0.9"
