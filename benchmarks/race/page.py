@@ -34,7 +34,7 @@ def lines(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]
 
 
 def machines(tree: Mapping[str, Any]) -> str:
-    """Where all of it was measured, when, and with what; a peer may have had other `versions`, in its own environment."""
+    """Where all of it was measured, when, and with what; peers with environments of their own have others."""
     found: dict[str, dict[str, str]] = {}
     for _, machine, row in lines(tree):
         versions = found.setdefault(f"{machine}, {row['date']}", {})
