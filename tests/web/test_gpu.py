@@ -24,7 +24,7 @@ def facts_of(page: Page) -> list[str]:
     return list(page.tab.locator("#facts li").all_inner_texts()[:2])
 
 
-@pytest.mark.parametrize("dtype", ["q4", "q8"])
+@pytest.mark.parametrize("dtype", ["q4", pytest.param("q8", marks=pytest.mark.slow)])
 def test_it_answers_on_a_gpu(browser: Any, learnt_web: Export, dtype: str) -> None:
     with serving(learnt_web.folder) as url:
         page = Page(browser, url)
@@ -64,6 +64,7 @@ def test_a_gpu_that_gives_no_device_is_replaced_by_the_processor(
         page.tab.close()
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_lost_is_replaced_by_the_processor(browser: Any, learnt_web: Export, tmp_path: Path) -> None:
     keeps = """const ask = GPUAdapter.prototype.requestDevice;
     GPUAdapter.prototype.requestDevice = async function (...how) { return (self.gpu = await ask.apply(this, how)); };"""
