@@ -45,6 +45,10 @@ class Sharing:
                     alone += part
         return ([Family(by_length(alone, ids), 0)] if alone else []) + made
 
+    def of_steps(self, steps: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]) -> list[Family]:
+        """The families of several steps, each of which names its rows by their index in `ids`."""
+        return [family for step in steps for family in self.families(step, ids)]
+
 
 def share_computed(families: Sequence[Family], lengths: Sequence[int]) -> float:
     """The share of the tokens of some families that is computed; `lengths` are those of all rows."""

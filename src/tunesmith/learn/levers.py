@@ -46,7 +46,7 @@ class Work:
         padded = sum(len(step.rows) * max(len(rows[row].ids) for row in step.rows) for step in steps)
         looked_at = [step.rows for step in steps[:: max(1, len(steps) // SAMPLE)]]
         ids, lengths = [row.ids for row in rows], [len(row.ids) for row in rows]
-        families = [family for step in looked_at for family in Sharing(window).families(step, ids)]
+        families = Sharing(window).of_steps(looked_at, ids)
         computed = round(tokens * share_computed(families, lengths))
         by_products = _share_by_products(families, lengths, settings)
         return cls(len(taken), tokens, sum(learnt[row] for row in taken), computed, padded, by_products)

@@ -127,9 +127,8 @@ class Learnt:
     def share_saved(self) -> float:
         """The share of the tokens that need not be computed, as rows of a step begin alike; 0 where none came."""
         ids = self._alike.shuffled
-        sharing = Sharing(self.window)
         steps = [range(start, min(start + ROWS_A_STEP, len(ids))) for start in range(0, len(ids), ROWS_A_STEP)]
-        families = [family for step in steps for family in sharing.families(step, ids)]
+        families = Sharing(self.window).of_steps(steps, ids)
         return 1 - share_computed(families, [len(one) for one in ids]) if ids else 0.0
 
     def as_json(self) -> Mapping[str, Any]:
