@@ -46,7 +46,11 @@ def words() -> argparse.Namespace:
     told.add_argument("--rounds", type=int, default=3)
     told.add_argument("--steps", type=int, help="steps of each run; each work has its own")
     told.add_argument("--table", action="store_true", help="write docs/speed.md's table and plot from the results")
-    return told.parse_args()
+    asked = told.parse_args()
+    missing = sorted({WORKS[one].data for one in asked.work if not (asked.data / WORKS[one].data).is_file()})
+    if missing and not asked.table:
+        told.error(f"not in {asked.data}: {', '.join(missing)}; name the folder of the data with --data")
+    return asked
 
 
 def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse.Namespace) -> None:
