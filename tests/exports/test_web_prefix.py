@@ -110,7 +110,7 @@ def test_transformers_js_answers_as_torch_does_and_needs_nothing_new(family: str
 def test_the_cache_of_the_graph_is_that_of_the_tokens(exported: Any) -> None:
     import onnx
 
-    from tunesmith.exports._onnx_measure import run, session
+    from tunesmith.exports._onnx_session import run, session
 
     _, _, web = exported("llama")
     graph = onnx.load(web.variants["fp32"].path, load_external_data=False).graph
@@ -124,7 +124,7 @@ def test_the_cache_of_the_graph_is_that_of_the_tokens(exported: Any) -> None:
 def test_a_padded_batch_gives_each_row_what_it_gets_alone_wherever_counting_begins(exported: Any) -> None:
     import numpy as np
 
-    from tunesmith.exports._onnx_measure import empty_cache, run, session
+    from tunesmith.exports._onnx_session import empty_cache, run, session
 
     _, _, web = exported("llama")
     one = session(web.variants["fp32"].path)

@@ -15,7 +15,8 @@ from tunesmith.errors import ArtifactError
 from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.ollama import Ollama
 from tunesmith.ollama_server import Server
-from tunesmith.verbs.check import Checked, check, held_out_asks
+from tunesmith.verbs._held_out import held_out_asks
+from tunesmith.verbs.check import Checked, check
 from tunesmith.verbs.export import export
 
 RECIPE = "base: x\ndata: {{train: {train}, format: messages}}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,18 @@ class Blocks:
     scales: torch.Tensor
     zeros: torch.Tensor | None
 
+    @classmethod
+    def of(
+        cls, layout: Layout, n_columns: int, levels: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor
+    ) -> Blocks:
+        """Of levels (N, K), filled up, with the scales and the zeros (N, K / block) of their blocks."""
+        import torch
+
+        n_rows, n_blocks = scales.shape
+        packed = _packed(levels.reshape(n_rows, n_blocks, layout.block), layout.bits)
+        packed_zeros = None if layout.symmetric else _packed(zeros.to(torch.uint8), layout.bits)
+        return cls(layout, (n_rows, n_columns), packed, scales.contiguous(), packed_zeros)
+
     def dequantised(self) -> torch.Tensor:
         """The weights (N, K) that the levels stand for."""
         levels = _unpacked(self.levels, self.layout.bits).float()
@@ -59,18 +72,25 @@ def quantise(weight: torch.Tensor, layout: Layout, importance: torch.Tensor | No
     levels, scales, zeros = [], [], []
     for rows in weight.detach().split(n_rows):
         blocks = torch.nn.functional.pad(rows.float(), (0, fill)).reshape(-1, layout.block).t().contiguous()
-        level, scale, zero = _best(blocks, counts[:, : blocks.shape[1]], layout)
-        levels.append(_packed(level.t(), layout.bits).unflatten(0, (-1, n_blocks)))
+        scale, zero = grid(blocks, counts[:, : blocks.shape[1]], layout, SHRINK if layout.bits < 8 else SHRINK[:3])
+        level = torch.div(blocks, not_zero(scale)).add_(zero).round_().clamp_(0, 2**layout.bits - 1)
+        levels.append(level.t().to(torch.uint8).unflatten(0, (-1, n_blocks)).flatten(1))
         scales.append(scale.unflatten(0, (-1, n_blocks)))
-        zeros.append(_packed(zero.unflatten(0, (-1, n_blocks)), layout.bits))
-    shape = (weight.shape[0], n_columns)
-    return Blocks(layout, shape, torch.cat(levels), torch.cat(scales), None if layout.symmetric else torch.cat(zeros))
+        zeros.append(zero.unflatten(0, (-1, n_blocks)))
+    return Blocks.of(layout, n_columns, torch.cat(levels), torch.cat(scales), torch.cat(zeros))
 
 
-def _best(
-    blocks: torch.Tensor, counts: torch.Tensor, layout: Layout
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Levels (block, n), scales and zeros (n,): of several ranges of each block, the one that errs least.
+def not_zero(scale: torch.Tensor) -> torch.Tensor:
+    """The scales, one where a block is nothing but zeros."""
+    import torch
+
+    return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+def grid(
+    blocks: torch.Tensor, counts: torch.Tensor, layout: Layout, shrinks: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and zeros (n,) of blocks (block, n): of their range shrunk by each of `shrinks`, what errs least.
 
     Blocks stand as columns, so that sums within one run over all of them at once. With levels o about their zero fixed,
     the scale of least error is s = (c o x) / (c o o), summed over a block, and leaves c x x - s (c o x).
@@ -83,7 +103,7 @@ def _best(
     most = torch.full_like(low, -1.0)
     best_scale, best_zero = torch.zeros_like(low), torch.zeros_like(low)
     offset, product = torch.empty_like(blocks), torch.empty_like(blocks)
-    for shrink in SHRINK if layout.bits < 8 else SHRINK[:3]:
+    for shrink in shrinks:
         scale, zero = _range(low * shrink, high * shrink, layout)
         torch.div(blocks, scale, out=offset).round_().clamp_(-zero, top - zero)
         with_weights = torch.mul(counted, offset, out=product).sum(0)
@@ -94,9 +114,7 @@ def _best(
         most = torch.where(better, explained, most)
         best_scale = torch.where(better, torch.where(with_itself > 0, fitted, scale), best_scale)
         best_zero = torch.where(better, zero, best_zero)
-    safe = torch.where(best_scale == 0, torch.ones_like(best_scale), best_scale)
-    level = torch.div(blocks, safe, out=offset).add_(best_zero).round_().clamp_(0, top)
-    return level.to(torch.uint8), best_scale, best_zero.to(torch.uint8)
+    return best_scale, best_zero
 
 
 def _range(low: torch.Tensor, high: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,15 +1,17 @@
-"""How far a file's probabilities are from those of the model it was made from, on a few neutral prompts."""
+"""How far a file's answers are from those of the model it was made from: on neutral prompts, and on its own rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ExportError, Fault
-from tunesmith.text.example import Ask
+from tunesmith.exports._onnx_gptq import Given
+from tunesmith.exports._onnx_samples import Sample, neutral, of_rows
+from tunesmith.exports._onnx_session import run
+from tunesmith.text.example import Example
 from tunesmith.text.template import Text
 
 if TYPE_CHECKING:
@@ -17,70 +19,99 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Half of them show the quantiser which columns matter, the other half measure what it did.
-QUESTIONS = (
-    "Why is the sky blue?",
-    "Write two sentences about a small boat at sea.",
-    "List three uses of salt.",
-    "Translate to French: Good morning, my friend.",
-    "What is 17 plus 25?",
-    'Give this as JSON with the keys name and age: "Mara is 34 years old."',
-    "How does a bicycle stay upright?",
-    "Write a Python function that reverses a string.",
-    "Name a river in Egypt and say where it ends.",
-    "Explain to a child what rain is.",
-    "Which is heavier, a kilogram of iron or a kilogram of feathers?",
-    "Rewrite politely: Give me the book now.",
-)
-BEGINNINGS = (
-    "The old house at the end of the lane had",
-    "In mathematics, a prime number is",
-    "Once upon a time there was",
-    "To make a good soup, first",
-    "The train left the station at",
-    "def mean(values):",
-    "The results of the vote were",
-    "She opened the letter and",
-    "Water boils when",
-    "On the first day of spring",
-    "The capital of Japan is",
-    "There are three reasons for",
-)
-ANSWER_TOKENS = 24
+AS_GOOD = math.log(2)
+"""Nats by which a token may be less likely than the likeliest and still count as the model's own choice.
+
+Where two tokens are about as likely the model has no choice that a file could miss: rounding of any kind decides.
+"""
+MANY = 0.125  # of the answers of the rows, by which a file is far
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A prompt with the model's own greedy answer: `ids` (T,), of which the last `n_answer` are the answer."""
+class Choices:
+    """A row, and for each place of its answer the tokens (one or more) that the model would choose there."""
 
-    ids: tuple[int, ...]
-    n_answer: int
+    sample: Sample
+    as_good: Sequence[frozenset[int]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How far a file is from the model, where `n_changed` of the `n_rows` answers that were looked at change."""
+
+    kl: float
+    """Mean over the tokens of neutral answers, in nats; infinite where logits are no numbers."""
+    agreement: float
+    """The share of those tokens whose place has the same likeliest one."""
+    n_rows: int = 0
+    n_changed: int = 0
+    enough: bool = True
+    """Whether it is within the limit and changes none of them."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it changes many of them."""
+        return self.n_changed > MANY * self.n_rows
+
+    @property
+    def distance(self) -> tuple[float, float]:
+        """Less is nearer: the share of answers that change first, all of them where none was looked at; then the KL."""
+        return self.n_changed / self.n_rows if self.n_rows else 1.0, self.kl
+
+    def as_tree(self) -> dict[str, Any]:
+        """For the manifest."""
+        tree: dict[str, Any] = {
+            "kl": round(self.kl, 6) if math.isfinite(self.kl) else None,
+            "agreement": round(self.agreement, 4),
+        }
+        return {**tree, "rows": self.n_rows, "changed": self.n_changed} if self.n_rows else tree
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the model itself says: `reference` holds its log-probabilities (n_answer, V) for each sample.
+    """What the model itself says: `reference` holds its log-probabilities (n_answer, V) for each neutral sample.
 
     Tokens that are never written (`never`) have no place among the V.
     """
 
     samples: Sequence[Sample]
     reference: Sequence[np.ndarray[Any, Any]]
-    importance: Mapping[str, torch.Tensor]
+    given: Mapping[str, Given]
+    rows: Sequence[Choices] = ()
     never: Sequence[int] = ()
 
-    def measure(self, session: Any) -> dict[str, float]:
-        """Mean KL in nats, infinite where it is none, and the share of places whose likeliest token is the model's."""
+    def measure(self, session: Any, kl_limit: float = math.inf, *, to_the_end: bool = True) -> Measured:
+        """How far a file is; where not `to_the_end`, only until that is seen to be too far."""
+        kl, agreement = self._on_neutral(session)
+        n_rows = n_changed = 0
+        for row in self.rows:
+            if not to_the_end and (kl > kl_limit or n_changed > MANY * len(self.rows)):
+                break
+            n_rows += 1
+            n_changed += not self._stays(session, row)
+        return Measured(kl, agreement, n_rows, n_changed, enough=kl <= kl_limit and not n_changed)
+
+    def _on_neutral(self, session: Any) -> tuple[float, float]:
         import numpy as np
 
         divergence, agree = [], []
         for sample, wanted in zip(self.samples, self.reference, strict=True):
-            logits = run(session, sample.ids, keep=sample.n_answer + 1)["logits"][0, :-1]
-            seen = log_softmax(np.delete(logits, self.never, axis=-1))
+            seen = log_softmax(np.delete(_logits(session, sample), self.never, axis=-1))
             divergence.append((np.exp(wanted) * (wanted - seen)).sum(-1))
             agree.append(wanted.argmax(-1) == seen.argmax(-1))
         kl = float(np.concatenate(divergence).mean())
-        return {"kl": kl if math.isfinite(kl) else math.inf, "agreement": float(np.concatenate(agree).mean())}
+        return kl if math.isfinite(kl) else math.inf, float(np.concatenate(agree).mean())
+
+    def _stays(self, session: Any, row: Choices) -> bool:
+        logits = _logits(session, row.sample)
+        logits[:, self.never] = -math.inf
+        return all(one in as_good for one, as_good in zip(logits.argmax(-1).tolist(), row.as_good, strict=True))
+
+
+def _logits(session: Any, sample: Sample) -> np.ndarray[Any, Any]:
+    """What a file says (n_answer, V) at each place of the answer."""
+    logits: np.ndarray[Any, Any] = run(session, sample.ids, keep=sample.n_answer + 1)["logits"][0, :-1]
+    return logits
 
 
 def finite(kl: float, dtype: str) -> None:
@@ -95,62 +126,52 @@ def finite(kl: float, dtype: str) -> None:
         raise ExportError(Fault("export/web-no-numbers", what, fix=fix))
 
 
-def probe(model: PreTrainedModel, text: Text, raw_text: bool) -> Probe:
-    """The model's own answers to built-in prompts, its probabilities there, and how much it uses each column."""
-    samples, never = _samples(model, text, raw_text), sorted(text.never)
-    importance = _importance(model, samples[::2])
-    return Probe(samples[1::2], [_logprobs(model, one, never) for one in samples[1::2]], importance, never)
+def probe(model: PreTrainedModel, text: Text, raw_text: bool, rows: Sequence[Example] = ()) -> Probe:
+    """The model's own answers and choices, its probabilities there, and what its matrices are given.
 
-
-def _samples(model: PreTrainedModel, text: Text, raw_text: bool) -> list[Sample]:
-    import torch
-    from transformers import GenerationConfig
-
-    chat = text.has_template and not raw_text
-    asks: list[Ask] = [[{"role": "user", "content": one}] for one in QUESTIONS] if chat else list(BEGINNINGS)
-    prompts = [text.prompt(ask).ids for ask in asks]
-    width = max(map(len, prompts))
-    ids = torch.tensor([(0,) * (width - len(one)) + one for one in prompts])
-    mask = torch.tensor([(0,) * (width - len(one)) + (1,) * len(one) for one in prompts])
-    plain = GenerationConfig(
-        max_new_tokens=ANSWER_TOKENS,
-        do_sample=False,
-        eos_token_id=sorted(text.end_ids) or None,
-        pad_token_id=0,
-        suppress_tokens=sorted(text.never) or None,
-    )
-    with torch.inference_mode():
-        out = model.generate(ids, attention_mask=mask, generation_config=plain)  # type: ignore[operator]
-    answers = [_until_end(row, text.end_ids) for row in out[:, width:].tolist()]
-    return [Sample((*prompt, *answer), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
-
-
-def _until_end(ids: list[int], end_ids: frozenset[int]) -> list[int]:
-    for place, one in enumerate(ids):
-        if one in end_ids:
-            return ids[: place + 1]
-    return ids
+    While it answers a half of the neutral prompts, and a quarter of its own `rows`, it is watched; the others measure
+    what became of it. Where there are rows, half as many neutral prompts do.
+    """
+    never, own = sorted(text.never), [] if raw_text else of_rows(text, rows)
+    built_in = neutral(model, text, raw_text, every=2 if own else 1)
+    watched, asked = [*built_in[::2], *own[::4]], built_in[1::2]
+    given = _given(model, watched)
+    choices = [Choices(one, list(_choices(model, one, never))) for at, one in enumerate(own) if at % 4]
+    return Probe(asked, [_logprobs(model, one, never) for one in asked], given, choices, never)
 
 
 def _logprobs(model: PreTrainedModel, sample: Sample, never: Sequence[int]) -> np.ndarray[Any, Any]:
     import numpy as np
+
+    return log_softmax(np.delete(_own_logits(model, sample), never, axis=-1))
+
+
+def _choices(model: PreTrainedModel, sample: Sample, never: Sequence[int]) -> Iterator[frozenset[int]]:
+    import numpy as np
+
+    logits = _own_logits(model, sample)
+    logits[:, never] = -math.inf
+    for place in logits >= logits.max(-1, keepdims=True) - AS_GOOD:
+        yield frozenset(np.flatnonzero(place).tolist())
+
+
+def _own_logits(model: PreTrainedModel, sample: Sample) -> np.ndarray[Any, Any]:
     import torch
 
     with torch.inference_mode():
-        logits = model(torch.tensor([sample.ids]), logits_to_keep=sample.n_answer + 1).logits[0, :-1]
-    return log_softmax(np.delete(logits.float().numpy(), never, axis=-1))
+        logits: torch.Tensor = model(torch.tensor([sample.ids]), logits_to_keep=sample.n_answer + 1).logits
+    return logits[0, :-1].float().numpy()
 
 
-def _importance(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-    """The mean square of what each linear layer is given (K,), by the name of its weight."""
+def _given(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, Given]:
+    """What each linear layer is given, by the name of its weight; layers that are given the same share it."""
     import torch
 
-    sums: dict[str, torch.Tensor] = {}
+    seen: dict[str, list[torch.Tensor]] = {}
 
     def listen(name: str) -> Any:
         def hook(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            square = inputs[0].detach().float().pow(2).flatten(0, -2).mean(0)
-            sums[name] = sums.get(name, torch.zeros_like(square)) + square
+            seen.setdefault(name, []).append(inputs[0])
 
         return hook
 
@@ -161,43 +182,10 @@ def _importance(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, 
             model(torch.tensor([sample.ids]))
     for one in hooks:
         one.remove()
-    return sums
-
-
-def session(path: Path) -> Any:
-    """An ONNX Runtime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(session: Any, ids: Sequence[int], past: Mapping[str, Any] | None = None, keep: int = 1) -> dict[str, Any]:
-    """Logits (1, keep, V) and the cache after some new tokens; `past` is what an earlier call gave."""
-    import numpy as np
-
-    feeds = {name: one for name, one in (past or empty_cache(session)).items()}
-    before = next(iter(feeds.values())).shape[2]
-    feeds["input_ids"] = np.array([ids], dtype=np.int64)
-    feeds["attention_mask"] = np.ones((1, before + len(ids)), dtype=np.int64)
-    feeds["position_ids"] = np.arange(before, before + len(ids), dtype=np.int64)[None]
-    feeds["num_logits_to_keep"] = np.array(keep, dtype=np.int64)
-    wanted = {one.name for one in session.get_inputs()}
-    names = [one.name for one in session.get_outputs()]
-    out = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
-    return {name.replace("present.", "past_key_values."): value for name, value in zip(names, out, strict=True)}
-
-
-def empty_cache(session: Any) -> dict[str, Any]:
-    """Keys and values of no token."""
-    import numpy as np
-
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+    by_input: dict[tuple[int, ...], Given] = {}
     return {
-        one.name: np.zeros((1, one.shape[1], 0, one.shape[3]), dtype=kinds[one.type])
-        for one in session.get_inputs()
-        if one.name.startswith("past_key_values.")
+        name: by_input.setdefault(tuple(map(id, parts)), Given([one.flatten(0, -2) for one in parts]))
+        for name, parts in seen.items()
     }
 
 

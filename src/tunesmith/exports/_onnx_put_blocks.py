@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ExportError, Fault
 from tunesmith.exports._onnx_blocks import Blocks, Layout, quantise
+from tunesmith.exports._onnx_gptq import Given, gptq
 from tunesmith.exports._onnx_graph import Product, add_initializer, products, put_weights
 from tunesmith.exports._onnx_trace import given
 
@@ -25,13 +26,21 @@ class Store:
     """Matrices in blocks, each made once, whatever the number of plans that use it."""
 
     weights: Mapping[str, torch.Tensor]
-    importance: Mapping[str, torch.Tensor]
+    given: Mapping[str, Given]
     made: dict[tuple[str, Layout], Blocks] = field(default_factory=dict)
 
-    def blocks(self, name: str, layout: Layout) -> Blocks:
-        """A weight (N, K) in a layout."""
+    def blocks(self, name: str, layout: Layout, *, is_table: bool = False) -> Blocks:
+        """A weight (N, K) in a layout. In 8 bits the nearest levels do, and in a table rows are looked up as well."""
         if (name, layout) not in self.made:
-            self.made[name, layout] = quantise(self.weights[name], layout, self.importance.get(name))
+            given = self.given.get(name)
+            if given is None or is_table or layout.bits == 8:
+                self.made[name, layout] = quantise(
+                    self.weights[name], layout, None if given is None else given.importance
+                )
+            else:
+                alike = [other for other, one in self.given.items() if one is given]
+                every = gptq([self.weights[one] for one in alike], layout, given)
+                self.made.update({(one, layout): blocks for one, blocks in zip(alike, every, strict=True)})
         return self.made[name, layout]
 
 
@@ -61,14 +70,15 @@ def put_blocks(graph: Path, store: Store, layout_of: Callable[[str, int], Layout
     stored: dict[str, _Stored] = {}
     for product in list(products(model)):
         name = product.weight
-        layout = layout_of(name, n_layers)
-        stored[name] = _store(model, name, store.blocks(name, _even(layout) if name in looked_up else layout))
+        layout, is_table = layout_of(name, n_layers), name in looked_up
+        blocks = store.blocks(name, _even(layout) if is_table else layout, is_table=is_table)
+        stored[name] = _store(model, name, blocks)
         (_unfold if unfold else _multiply)(model, product, stored[name])
     for name, node in looked_up.items():
         layout = _even(layout_of(name, n_layers))
         if store.weights[name].shape[1] % layout.block:
             continue
-        _look_up(model, node, name, stored.get(name) or _store(model, name, store.blocks(name, layout)))
+        _look_up(model, node, name, stored.get(name) or _store(model, name, store.blocks(name, layout, is_table=True)))
     RemoveUnusedNodesPass()(model)
     _refuse_float(model, {name: weight for name, weight in store.weights.items() if name not in looked_up})
     return model

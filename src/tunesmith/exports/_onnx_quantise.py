@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from tunesmith import files, say
 from tunesmith.exports._onnx_blocks import Layout
 from tunesmith.exports._onnx_graph import save
 from tunesmith.exports._onnx_half import halve
-from tunesmith.exports._onnx_measure import Probe, finite, session
+from tunesmith.exports._onnx_measure import Measured, Probe, finite
 from tunesmith.exports._onnx_put_blocks import Store, put_blocks
+from tunesmith.exports._onnx_session import session
 
 EIGHT = Layout(8, 32, symmetric=True)
 KL_LIMIT = {4: 0.05, 8: 0.005, 16: 0.005}
@@ -42,15 +42,13 @@ class Plan:
 
 
 HEAD = ("lm_head", "embed_tokens")
-FOUR = Layout(4, 32, symmetric=True)
-FOUR_ZERO = Layout(4, 32, symmetric=False)
+FOUR = Layout(4, 32, symmetric=False)
 PLANS: Mapping[int, Sequence[Plan]] = {
     4: (
-        Plan("4 bits", FOUR),
-        Plan("4 bits, embedding and head in 8", FOUR_ZERO, HEAD),
-        Plan("4 bits, embedding, head and down_proj in 8", FOUR_ZERO, (*HEAD, "down_proj")),
-        Plan("the same, with v_proj and both outer layers", FOUR_ZERO, (*HEAD, "down_proj", "v_proj"), outer=True),
-        Plan("4 bits for gate_proj and up_proj alone", FOUR_ZERO, (*HEAD, "down_proj", "att"), outer=True),
+        Plan("4 bits, embedding and head in 8", FOUR, HEAD),
+        Plan("4 bits, embedding, head and down_proj in 8", FOUR, (*HEAD, "down_proj")),
+        Plan("the same, with v_proj and both outer layers", FOUR, (*HEAD, "down_proj", "v_proj"), outer=True),
+        Plan("4 bits for gate_proj and up_proj alone", FOUR, (*HEAD, "down_proj", "att"), outer=True),
     ),
     8: (Plan("8 bits", EIGHT, unfold=True),),
 }
@@ -62,17 +60,11 @@ class Tried:
 
     plan: str
     n_bytes: int
-    kl: float
-    agreement: float
+    measured: Measured
 
     def as_tree(self) -> dict[str, Any]:
         """For the manifest."""
-        return {
-            "plan": self.plan,
-            "n_bytes": self.n_bytes,
-            "kl": round(self.kl, 6) if math.isfinite(self.kl) else None,
-            "agreement": round(self.agreement, 4),
-        }
+        return {"plan": self.plan, "n_bytes": self.n_bytes, **self.measured.as_tree()}
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Chosen:
 
 
 def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> Chosen:
-    """Writes `path` by the smallest plan whose mean KL is within the limit; by the nearest one, where none is.
+    """Writes `path` by the smallest plan that is near enough to the model; by the nearest one, where none is.
 
     Each plan keeps more than the one before it, so the smallest is found by halving, in two or three of five tries.
 
@@ -103,30 +95,38 @@ def choose(graph: Path, store: Store, probe: Probe, dtype: str, path: Path) -> C
 
         def too_far(finer: int) -> bool:
             plan = plans[-1 - finer]
-            tries[finer] = _try(graph, store, probe, plan, dtype, Path(folder) / str(finer) / path.name)
-            bar.advance(1, f"KL {tries[finer].measured.kl:.4f}")
-            return tries[finer].measured.kl > limit
+            tries[finer] = _try(graph, store, probe, plan, limit, dtype, Path(folder) / str(finer) / path.name)
+            measured = tries[finer].tried.measured
+            bar.advance(1, f"KL {measured.kl:.4f}")
+            return not measured.enough
 
         n_good = bisect_left(range(len(plans)), True, key=too_far)
-        taken = tries[n_good - 1] if n_good else min(tries.values(), key=lambda one: one.measured.kl)
-        finite(taken.measured.kl, dtype)
+        taken = tries[n_good - 1] if n_good else _nearest(tries.values(), probe, limit)
+        finite(taken.tried.measured.kl, dtype)
         for file in taken.path.parent.iterdir():
             shutil.move(file, path.parent / file.name)
-    return Chosen([one.measured for one in tries.values()], limit, taken.n_data_files, taken.measured)
+    return Chosen([one.tried for one in tries.values()], limit, taken.n_data_files, taken.tried)
+
+
+def _nearest(tries: Iterable[_Try], probe: Probe, limit: float) -> _Try:
+    """The nearest of those that are too far, measured to the end."""
+    nearest = min(tries, key=lambda one: one.tried.measured.distance)
+    measured = probe.measure(session(nearest.path), limit)
+    return replace(nearest, tried=replace(nearest.tried, measured=measured))
 
 
 @dataclass(frozen=True)
 class _Try:
-    measured: Tried
+    tried: Tried
     n_data_files: int
     path: Path
 
 
-def _try(graph: Path, store: Store, probe: Probe, plan: Plan, dtype: str, path: Path) -> _Try:
+def _try(graph: Path, store: Store, probe: Probe, plan: Plan, limit: float, dtype: str, path: Path) -> _Try:
     path.parent.mkdir()
     model = put_blocks(graph, store, plan.layout, unfold=plan.unfold)
     if dtype.endswith("f16"):
         halve(model)
     n_data_files = save(model, path)
-    measured = Tried(plan.name, files.size_bytes(path.parent), **probe.measure(session(path)))
-    return _Try(measured, n_data_files, path)
+    tried = Tried(plan.name, files.size_bytes(path.parent), probe.measure(session(path), limit, to_the_end=False))
+    return _Try(tried, n_data_files, path)

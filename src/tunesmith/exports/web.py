@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from tunesmith.exports._onnx_measure import Probe
+    from tunesmith.exports._onnx_quantise import Chosen
 
 Dtype = Literal["fp32", "fp16", "q8", "q4", "q4f16"]
 SUFFIX: Mapping[str, str] = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "q4": "_q4", "q4f16": "_q4f16"}
@@ -161,9 +162,9 @@ class _Writer:
         graph = trace(model.folder)
         loaded = load(model.folder)
         with say.progress("ask the model itself"):
-            asked = probe(loaded, Text.read(model.folder), model.raw_text)
+            asked = probe(loaded, Text.read(model.folder), model.raw_text, model.own_rows())
         weights = loaded.state_dict()
-        return cls(graph, weights, asked, folder, Store(weights, asked.importance))
+        return cls(graph, weights, asked, folder, Store(weights, asked.given))
 
     def write(self, dtype: str) -> Variant:
         path = self.folder / f"model{SUFFIX[dtype]}.onnx"
@@ -175,8 +176,9 @@ class _Writer:
     def _plain(self, dtype: str, path: Path) -> dict[str, Any]:
         from tunesmith.exports._onnx_graph import put_weights, save
         from tunesmith.exports._onnx_half import halve
-        from tunesmith.exports._onnx_measure import finite, session
+        from tunesmith.exports._onnx_measure import finite
         from tunesmith.exports._onnx_quantise import KL_LIMIT
+        from tunesmith.exports._onnx_session import session
 
         with say.progress(f"write {dtype}"):
             model = put_weights(self.graph, self.weights)
@@ -184,28 +186,34 @@ class _Writer:
                 halve(model)
             self.data_files[path.name] = save(model, path)
             measured = self.probe.measure(session(path))
-        finite(measured["kl"], dtype)
-        if measured["kl"] > KL_LIMIT[16]:
-            say.warn(f"{dtype}: its answers are {measured['kl']:.3f} nats away from the model's own")
-        return {name: round(value, 9) for name, value in measured.items()}
+        finite(measured.kl, dtype)
+        if measured.kl > KL_LIMIT[16]:
+            say.warn(f"{dtype}: its answers are {measured.kl:.3f} nats away from the model's own")
+        return measured.as_tree()
 
     def _rounded(self, dtype: str, path: Path) -> dict[str, Any]:
         from tunesmith.exports._onnx_quantise import choose
 
         chosen = choose(self.graph, self.store, self.probe, dtype, path)
         self.data_files[path.name] = chosen.n_data_files
-        if chosen.taken.kl > chosen.limit:
-            say.warn(
-                f"{dtype}: no way to round the weights kept the answers within {chosen.limit} nats of the model's own; "
-                f"the nearest, {chosen.taken.plan}, is {chosen.taken.kl:.3f} nats away"
-            )
+        if chosen.taken.measured.kl > chosen.limit or chosen.taken.measured.is_far:
+            say.warn(_too_far(dtype, chosen))
         return {
-            "kl": round(chosen.taken.kl, 6),
-            "agreement": round(chosen.taken.agreement, 4),
+            **chosen.taken.measured.as_tree(),
             "plan": chosen.taken.plan,
             "limit": chosen.limit,
             "tried": [one.as_tree() for one in chosen.tried],
         }
+
+
+def _too_far(dtype: str, chosen: Chosen) -> str:
+    measured = chosen.taken.measured
+    if measured.kl > chosen.limit:
+        why = f"{measured.kl:.3f} nats from the model's own answers, where {chosen.limit} would do"
+    else:
+        why = f"another answer than the model's to {measured.n_changed} of {measured.n_rows} rows of its own data"
+    better = "" if dtype == "q8" else "; q8 is nearer, ship that where each answer counts"
+    return f"{dtype}: no way to round the weights is near enough. The nearest, {chosen.taken.plan}, is {why}{better}"
 
 
 def known_types() -> tuple[str, ...]:

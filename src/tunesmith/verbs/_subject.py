@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from tunesmith.errors import ArtifactError, Fault
 from tunesmith.sources._find import source_of
 from tunesmith.sources.folder import Folder
 from tunesmith.sources.hub import Hub
+from tunesmith.verbs._held_out import spread_rows
 from tunesmith.weights.facts import BaseFacts
 
 STAMP = "source.json"  # in a folder of exports: what they were made of
+N_ROWS = 8  # of its own data, for an export that measures what it writes
 OURS = ("recipe.yaml", "model", "exports")  # what a folder that is in use holds
 
 
@@ -38,7 +40,7 @@ class Subject:
     def model(self) -> Model:
         """The model at rest."""
         if self.run is not None:
-            return self.run.model
+            return replace(self.run.model, own_rows=partial(spread_rows, self.run, N_ROWS))
         return Model.of(self.source) if self.base is None else _merged(self, self.base)
 
     @property

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from tunesmith.checks._remember import Remembered
 from tunesmith.errors import ArtifactError, CannotTell, Fault, TunesmithError
 from tunesmith.runtimes._contract import Keeper
 from tunesmith.runtimes.llama_cpp import N_CONTEXT
-from tunesmith.text.example import Ask, Example
+from tunesmith.text.example import Ask
 from tunesmith.text.template import Text
+from tunesmith.verbs._held_out import held_out_asks
 from tunesmith.verbs._subject import Subject, subject_of
 
 FILE = "checks.json"
@@ -230,44 +231,6 @@ def _asks(subject: Subject, text: Text) -> list[Ask]:
         room = min(N_CONTEXT, subject.facts.context) - MAX_TOKENS
         own = held_out_asks(subject.run, FROM_DATA, lambda ask: len(text.prompt(ask).ids) <= room)
     return [*own, *battery(text, subject.model.raw_text)]
-
-
-def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True) -> list[Ask]:
-    """The first `n` prompts of the run's test rows, or of its training rows where it has no test file.
-
-    Those that call for tools, which no runtime is handed here, and those that do not fit are passed over, and that is
-    said.
-    """
-    from tunesmith.formats._reading import read
-    from tunesmith.verbs._dropped import as_learnt
-
-    data = run.recipe.data
-    train = data.names, [one.format for one in data.parts]
-    try:
-        examples = read(*((data.test, data.format) if isinstance(data.test, str) else train)).examples
-    except TunesmithError:
-        return []
-    asks: list[Ask] = []
-    n_passed = 0
-    for example in examples:
-        if len(asks) == n:
-            break
-        ask = _ask_of(as_learnt(data, example))
-        if example.tools or not fits(ask):
-            n_passed += 1
-        else:
-            asks.append(ask)
-    if n_passed:
-        say.note(f"{n_passed} rows of your data are not asked: they have tools, or are longer than the checks take")
-    return asks
-
-
-def _ask_of(example: Example) -> Ask:
-    """What comes before its last answer; the first words of a raw text."""
-    if not example.is_chat:
-        return " ".join(example.text.split()[:8])
-    last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
-    return example.messages[:last]
 
 
 def table(findings: Sequence[Finding]) -> Mapping[tuple[str, str, str], Mapping[str, Finding]]:

@@ -12,7 +12,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.runtimes.torch import open_folder
 from tunesmith.sources._find import source_of
 from tunesmith.text.example import Ask
-from tunesmith.verbs.check import held_out_asks
+from tunesmith.verbs._held_out import held_out_asks
 from tunesmith.verbs.run import Ran, run
 
 N_SAMPLES = 3
