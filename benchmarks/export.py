@@ -37,7 +37,7 @@ RECIPE: Mapping[str, Any] = {
     "base": BASE,
     "objective": "sft",
     "method": {"kind": "lora"},
-    "run": {"epochs": 20},
+    "run": {"epochs": 2},
     "export": [{"kind": "gguf", "types": ["f16", "q8_0"]}, "ollama", {"kind": "web", "dtypes": ["q4"]}],
 }
 
