@@ -93,7 +93,7 @@ def test_a_quarter_of_the_rows_is_watched_and_the_others_are_asked(
     assert not probe(load(learnt_model), text, True, ROWS).rows
 
 
-def test_the_exact_file_keeps_every_answer_and_another_model_is_known_at_once(
+def test_the_exact_file_keeps_every_answer_and_another_model_keeps_none(
     learnt_model: Path, learnt_web: Export, asked: Probe, tmp_path: Path
 ) -> None:
     same = asked.measure(session(learnt_web.variants["fp32"].path))
@@ -102,7 +102,7 @@ def test_the_exact_file_keeps_every_answer_and_another_model_is_known_at_once(
     other = {name: one.roll(1, 0) if "lm_head" in name or "embed" in name else one for name, one in weights.items()}
     save(put_weights(trace(learnt_model), other), tmp_path / "other.onnx")
     far = asked.measure(session(tmp_path / "other.onnx"), to_the_end=False)
-    assert (far.n_rows, far.n_changed, far.enough) == (1, 1, False)
+    assert (far.n_rows, far.n_changed, far.enough, far.is_far) == (3, 3, False, True)
     unasked = asked.measure(session(tmp_path / "other.onnx"), 0.01, to_the_end=False)
     assert (unasked.n_rows, unasked.enough) == (0, False)
 

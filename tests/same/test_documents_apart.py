@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from tiny.models import save
-from tiny.moved import plain_loss
+from tiny.moved import gradients, plain_loss
 from tiny.rows import random_rows
 from tunesmith.learn.attention import NAME, attending_per_document, per_document
 from tunesmith.learn.attention_parts import Laid, Part
@@ -25,12 +23,6 @@ FAMILIES = {
     "mistral": {"sliding_window": 8},
     "gemma3_text": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
 }
-
-
-def gradients(model: PreTrainedModel, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny.models import save
-from tiny.moved import plain_loss, shaken
+from tiny.moved import gradients, plain_loss, shaken
 from tiny.rows import random_rows
 from tunesmith.learn.attention import attending_per_document, narrowest_window, per_document
 from tunesmith.learn.attention_parts import Laid
@@ -39,12 +39,6 @@ def rows_alike() -> list[Tokens]:
         for head, tail in zip([quiet, quiet, quiet, other, other, other, other], tails, strict=True)
     ]
     return [*made, *random_rows((11, 90), seed=3)]
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -56,3 +56,10 @@ def plain_loss(model: Any, rows: list[Tokens]) -> Tensor:
         each = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[1:]), reduction="none")
         total = total + (each * torch.tensor(row.weights[1:])).sum()
     return total
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """Of each weight that has one, by its name."""
+    model.zero_grad()
+    loss.backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}

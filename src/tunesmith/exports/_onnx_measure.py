@@ -81,15 +81,11 @@ class Probe:
     never: Sequence[int] = ()
 
     def measure(self, session: Any, kl_limit: float = math.inf, *, to_the_end: bool = True) -> Measured:
-        """How far a file is; where not `to_the_end`, only until that is seen to be too far."""
+        """How far a file is; where not `to_the_end`, no row is asked of one that is over the limit already."""
         kl, agreement = self._on_neutral(session)
-        n_rows = n_changed = 0
-        for row in self.rows:
-            if not to_the_end and (kl > kl_limit or n_changed > MANY * len(self.rows)):
-                break
-            n_rows += 1
-            n_changed += not self._stays(session, row)
-        return Measured(kl, agreement, n_rows, n_changed, enough=kl <= kl_limit and not n_changed)
+        rows = self.rows if to_the_end or kl <= kl_limit else ()
+        n_changed = sum(not self._stays(session, row) for row in rows)
+        return Measured(kl, agreement, len(rows), n_changed, enough=kl <= kl_limit and not n_changed)
 
     def _on_neutral(self, session: Any) -> tuple[float, float]:
         import numpy as np
