@@ -10,6 +10,7 @@ same, byte for byte. `--table` writes docs/speed.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +27,8 @@ from typing import Any
 
 import machine
 import marked
+
+from tunesmith.ollama_server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results") / "export.json"
@@ -38,7 +42,6 @@ RECIPE: Mapping[str, Any] = {
     "objective": "sft",
     "method": {"kind": "lora"},
     "run": {"epochs": 2},
-    "export": [{"kind": "gguf", "types": ["f16", "q8_0"]}, "ollama", {"kind": "web", "dtypes": ["q4"]}],
 }
 
 
@@ -51,8 +54,12 @@ def main() -> None:
     if asked.table:
         write(json.loads(RESULTS.read_text(encoding="utf-8")))
         return
-    run = tuned(asked.into.resolve())
-    told = [timed(run, asked.into.resolve() / "cache") for _ in range(1 + asked.rounds)]
+    name = f"export-benchmark-{int(time.time())}"  # which no other model of this Ollama has
+    run = tuned(asked.into.resolve(), name)
+    try:
+        told = [timed(run, asked.into.resolve() / "cache") for _ in range(1 + asked.rounds)]
+    finally:
+        forget(name)
     files = [one.pop("files") for one in told]
     if any(one != files[0] for one in files):
         raise SystemExit("the files of two times differ")
@@ -69,12 +76,17 @@ def main() -> None:
     print(table(tree))
 
 
-def tuned(folder: Path) -> Path:
-    """A short run, whose recipe names the exports."""
+def tuned(folder: Path, name: str) -> Path:
+    """A short run, whose recipe names the exports, the model of Ollama under this name."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(N_ROWS)), encoding="utf-8")
-    recipe = {**RECIPE, "data": {"train": "rows.jsonl"}}
+    exports = [
+        {"kind": "gguf", "types": ["f16", "q8_0"]},
+        {"kind": "ollama", "name": name},
+        {"kind": "web", "dtypes": ["q4"]},
+    ]
+    recipe = {**RECIPE, "data": {"train": "rows.jsonl"}, "export": exports}
     (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
     command(["tune", "recipe.yaml"], folder, os.environ)
     return folder / "runs" / "recipe"
@@ -98,6 +110,14 @@ def timed(run: Path, cache: Path) -> dict[str, Any]:
     wanted = [file for file in sorted((run / "exports").rglob("*")) if file.suffix in (".gguf", ".onnx", ".onnx_data")]
     files = {str(file.relative_to(run)): sha256(file.read_bytes()).hexdigest() for file in wanted}
     return {"seconds": round(seconds, 1), "stages": stages, "files": files}
+
+
+def forget(name: str) -> None:
+    """Take the model out of Ollama again."""
+    body = json.dumps({"model": name}).encode()
+    request = urllib.request.Request(f"{Server.at().address}/api/delete", data=body, method="DELETE")
+    with contextlib.suppress(OSError):  # no server, or no such model: nothing to take out
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 def command(words: list[str], folder: Path, env: Mapping[str, str]) -> str:

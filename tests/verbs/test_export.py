@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -88,6 +90,35 @@ def test_the_converter_is_at_work_while_others_are_made(
     assert list(made) == ["gguf", "ollama", "safetensors"]
     assert [*seen, torch.get_num_threads()] == [max(1, n_threads - 1), n_threads]
     assert sorted(one.name for one in (tmp_path / "run/exports").iterdir()) == ["gguf", "ollama", "safetensors"]
+
+
+class InTwoParts(Safetensors):
+    """Tells who is under way, and how many threads torch has, in its first and in its second part."""
+
+    apart: ClassVar[bool] = False
+    told: ClassVar[list[tuple[list[str], int]]] = []
+
+    @contextmanager
+    def begun(self, model: Model, into: Path) -> Iterator[Callable[[], Export]]:
+        self.tell(into)
+
+        def written() -> Export:
+            self.tell(into)
+            return self.write(model, {}, into)
+
+        yield written
+
+    def tell(self, into: Path) -> None:
+        others = [one.name.rpartition("-")[2] for one in into.parent.iterdir() if one != into]
+        self.told.append((others, torch.get_num_threads()))
+
+
+def test_what_uses_all_cores_is_done_before_the_converter_takes_one(learnt_model: Path, tmp_path: Path) -> None:
+    n_threads = torch.get_num_threads()
+    InTwoParts.told.clear()
+    made = export(learnt_model, to=[Gguf(types=("f32",)), InTwoParts()], into=tmp_path / "run")
+    assert list(made) == ["gguf", "safetensors"]
+    assert InTwoParts.told == [([], n_threads), (["gguf"], max(1, n_threads - 1))]
 
 
 @pytest.mark.parametrize("types", [("f16",), ("f32",)], ids=["at once", "by the converter"])

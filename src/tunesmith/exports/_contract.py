@@ -51,14 +51,15 @@ class Placed(Protocol):
 
 
 @runtime_checkable
-class Apart(Protocol):
-    """An exporter that needs no other, and whose work a process of its own does: others are made meanwhile."""
+class Staged(Protocol):
+    """An exporter that needs no other and works in two parts: what uses all cores, or starts a process, comes first."""
 
     kind: ClassVar[str]
+    apart: ClassVar[bool]  # whether a process of its own does the work: others are made meanwhile
 
     def begun(self, model: Model, into: Path) -> AbstractContextManager[Callable[[], Export]]:
-        """The process at work; gives what waits for it and is then what `write` is. Left early, it is ended.
+        """The first part, done; gives the second, which is then what `write` is. Left early, a process is ended.
 
         Raises:
-            ExportError: as `write` does, here or where it is waited for.
+            ExportError: as `write` does, here or in the second part.
         """

@@ -36,6 +36,7 @@ class Gguf(Part):
     kind: ClassVar[str] = "gguf"
     needs: ClassVar[tuple[str, ...]] = ()
     runtimes: ClassVar[tuple[str, ...]] = ("llama_cpp",)
+    apart: ClassVar[bool] = True
 
     types: tuple[Type, ...] = Field(default=("f16", "q8_0"), min_length=1)
     """Types of the weights, a file each: f32, f16, bf16 or q8_0."""
@@ -86,7 +87,7 @@ class Gguf(Part):
 
     @contextmanager
     def begun(self, model: Model, into: Path) -> Iterator[Callable[[], Export]]:
-        """The converter at work; gives what waits for it. It raises what `write` does."""
+        """The converter at work; gives what waits for it. Either raises what `write` does."""
         faults = self.refuse(BaseFacts.read(model.folder), Machine.look(into))
         if faults:
             raise ExportError(faults)

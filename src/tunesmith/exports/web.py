@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -51,6 +53,7 @@ class Web(Part):
     kind: ClassVar[str] = "web"
     needs: ClassVar[tuple[str, ...]] = ()
     runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "transformers_js")
+    apart: ClassVar[bool] = False
 
     dtypes: tuple[Dtype, ...] = Field(default=("q4", "q8"), min_length=1)
     """Forms of the weights, one set of files each. The page takes one: q4 on a GPU, q8 on the processor."""
@@ -84,15 +87,27 @@ class Web(Part):
         return int((per_weight + trials) * untied) + GRAPH_BYTES * len(self.dtypes) + _web_files.PAGE_BYTES
 
     def write(self, model: Model, made: Mapping[str, Export], into: Path) -> Export:
-        """Trace, put the weights in, round them as far as the answers allow, and lay the page beside them."""
+        """Trace, put the weights in, round them as far as the answers allow, and lay the page beside them.
+
+        Raises:
+            ExportError: `export/not-traceable`, `export/web-not-rounded`, `export/web-no-numbers`.
+        """
+        with self.begun(model, into) as written:
+            return written()
+
+    @contextmanager
+    def begun(self, model: Model, into: Path) -> Iterator[Callable[[], Export]]:
+        """The graph traced and the model asked; gives what writes the files. Either raises what `write` does."""
         onnx = into / "model" / "onnx"
         onnx.mkdir(parents=True)
         _web_files.put_text(model.folder, onnx.parent)
-        written = _Writer.start(model, onnx)
-        variants: dict[str, Variant] = {dtype: written.write(dtype) for dtype in self.dtypes}
+        yield partial(self._written, model, _Writer.start(model, onnx), into)
+
+    def _written(self, model: Model, writer: _Writer, into: Path) -> Export:
+        variants: dict[str, Variant] = {dtype: writer.write(dtype) for dtype in self.dtypes}
         facts = BaseFacts.read(model.folder)
         wasm = self._on_the_processor(facts)
-        _web_files.put_config(model.folder, onnx.parent, written.data_files, self.dtypes, wasm)
+        _web_files.put_config(model.folder, into / "model", writer.data_files, self.dtypes, wasm)
         with say.progress("lay the page beside it"):
             _web_files.put_page(into, self._page(model, facts, variants, wasm))
         return Export(self.kind, into, variants, {"raw_text": model.raw_text, "transformers_js": packages.version()})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tunesmith import files, rooms, say
 from tunesmith.artifact import Export, Manifest, Run, read_manifest, seal
 from tunesmith.errors import ExportError, Fault, PlanError
-from tunesmith.exports._contract import Apart, Dependent, Placed
+from tunesmith.exports._contract import Dependent, Placed, Staged
 from tunesmith.machine import Machine
 from tunesmith.recipe import Part
 from tunesmith.verbs._subject import Subject, subject_of
@@ -80,12 +80,13 @@ def _make_all(subject: Subject, exporters: Sequence[Any], under_way: ExitStack) 
     begun: dict[str, _Making] = {}
     made: dict[str, Made] = {}
     faults: list[Fault] = []
-    for exporter in (one for one in exporters if isinstance(one, Apart)):
+    staged = [one for one in exporters if isinstance(one, Staged)]
+    for exporter in sorted(staged, key=lambda one: one.apart):  # as long as no process has a core, all are used
         with _told_later(faults):
             begun[exporter.kind] = _Making(subject, exporter, {}, under_way)
-    under_way.enter_context(_cores_left_to(sum(one.kept is None for one in begun.values())))
+    under_way.enter_context(_cores_left_to(sum(one.is_process for one in begun.values())))
     for exporter in _in_turn(exporters):
-        given_up = isinstance(exporter, Apart) and exporter.kind not in begun
+        given_up = isinstance(exporter, Staged) and exporter.kind not in begun
         if given_up or not made.keys() >= set(exporter.needs):
             continue
         needed = {kind: made[kind].export for kind in exporter.needs}
@@ -125,7 +126,7 @@ def _in_turn(exporters: Sequence[Any]) -> list[Any]:
     """What a process of its own makes, and what needs that, comes last: the others are made while it works."""
     late: set[str] = set()
     for one in exporters:
-        if isinstance(one, Apart) or late & set(one.needs):
+        if (isinstance(one, Staged) and one.apart) or late & set(one.needs):
             late.add(one.kind)
     return sorted(exporters, key=lambda one: one.kind in late)
 
@@ -196,7 +197,7 @@ def refusals(exporters: Sequence[Any], facts: BaseFacts, machine: Machine) -> li
 
 
 class _Making:
-    """An export that is being made: from now on where a process of its own does it, else when it is asked for."""
+    """An export that is being made: its first part now where it is staged, the rest when it is asked for."""
 
     def __init__(self, subject: Subject, exporter: Any, needed: Mapping[str, Export], under_way: ExitStack) -> None:
         self.exporter, self.manifest = exporter, _manifest(subject, exporter, needed)
@@ -211,8 +212,13 @@ class _Making:
             self.open = under_way.enter_context(ExitStack())
             self.beside = self.open.enter_context(files.whole_folder(self.folder))
             self.write: Callable[[], Export] = partial(exporter.write, subject.model, needed, self.beside)
-            if isinstance(exporter, Apart):
+            if isinstance(exporter, Staged):
                 self.write = self.open.enter_context(exporter.begun(subject.model, self.beside))
+
+    @property
+    def is_process(self) -> bool:
+        """Whether a process of its own is at work on it."""
+        return self.kept is None and isinstance(self.exporter, Staged) and self.exporter.apart
 
     def made(self) -> Made:
         """The export in its place; its seconds are those that it was waited for."""
