@@ -15,7 +15,7 @@ from tunesmith.errors import ArtifactError
 from tunesmith.exports.gguf import Gguf
 from tunesmith.exports.ollama import Ollama
 from tunesmith.ollama_server import Server
-from tunesmith.verbs._held_out import held_out_asks
+from tunesmith.verbs._held_out import held_out_asks, held_out_rows, parted
 from tunesmith.verbs.check import Checked, check
 from tunesmith.verbs.export import export
 
@@ -131,3 +131,22 @@ def test_prompts_that_are_too_long_or_have_tools_are_passed_over_and_that_is_sai
     asks = held_out_asks(_run(tmp_path, rows), 3, lambda ask: len(str(ask)) < 100)
     assert [ask[-1]["content"] for ask in asks if not isinstance(ask, str)] == ["one", "two"]
     assert "2 rows of your data are not asked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["with the system prompt", "without"])
+def test_rows_held_out_as_a_share_are_asked_before_those_learnt_from(tmp_path: Path, drop: bool) -> None:
+    def row(n: int) -> dict[str, Any]:
+        said = [("system", f"You are {n % 2}."), ("user", f"ask {n}"), ("assistant", "yes")]
+        return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+    run = _run(tmp_path, [row(n) for n in range(8)])
+    assert [one.messages[1]["content"] for one in held_out_rows(run)] == [f"ask {n}" for n in range(8)]
+    data = ", test: 0.25" + (", system_prompt: drop" if drop else "")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("messages}", f"messages{data}}}"))
+    learnt, held_out = parted(run)
+    asked = [one.messages[-2]["content"] for one in held_out_rows(run)]
+    assert len(asked) == 2
+    assert asked == [one.messages[1]["content"] for one in held_out]
+    assert sorted(asked + [one.messages[1]["content"] for one in learnt]) == [f"ask {n}" for n in range(8)]
+    assert [len(one.messages) for one in held_out_rows(run)] == [2 if drop else 3] * 2

@@ -1,4 +1,4 @@
-"""Rows of a run's own data, to ask its model: those of its test file, else those that it learnt from."""
+"""Rows of a run's own data, to ask its model: those that it held out, else those that it learnt from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,45 @@ from tunesmith.text.example import Ask, Example
 from tunesmith.verbs._dropped import as_learnt
 
 
+def parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The rows that a run learnt from, and those that it held out, as they stand in its files.
+
+    Raises:
+        DataError: when they cannot be read.
+    """
+    from tunesmith.formats._reading import read
+    from tunesmith.formats._split import split
+
+    data = run.recipe.data
+    named = data.test if isinstance(data.test, str) else None
+    train = read(data.names, [one.format for one in data.parts], named).examples
+    if named:
+        return train, read(named, data.format).examples
+    if not isinstance(data.test, float) or not train:
+        return train, ()
+    learnt = [as_learnt(data, one) for one in train]  # as they were when the run parted them
+    whole = {id(one): row for one, row in zip(learnt, train, strict=True)}
+    kept, held = split(learnt, data.test, run.recipe.run.seed)
+    return [whole[id(one)] for one in kept], [whole[id(one)] for one in held]
+
+
 def held_out_rows(run: Run) -> list[Example]:
-    """The rows of the run's test file, or of its training data where it has none; empty where they are gone."""
+    """The rows that a run held out, or those that it learnt from where it held none out; empty where they are gone."""
+    try:
+        rows = _to_ask(run)
+    except TunesmithError:
+        return []
+    return [as_learnt(run.recipe.data, one) for one in rows]
+
+
+def _to_ask(run: Run) -> Sequence[Example]:
     from tunesmith.formats._reading import read
 
     data = run.recipe.data
-    train = data.names, [one.format for one in data.parts]
-    try:
-        examples = read(*((data.test, data.format) if isinstance(data.test, str) else train)).examples
-    except TunesmithError:
-        return []
-    return [as_learnt(data, one) for one in examples]
+    if isinstance(data.test, str):
+        return read(data.test, data.format).examples  # the rows to learn from may be many, and are not read
+    learnt, held_out = parted(run)
+    return held_out or learnt
 
 
 def spread_rows(run: Run, n: int) -> Sequence[Example]:
@@ -31,7 +59,7 @@ def spread_rows(run: Run, n: int) -> Sequence[Example]:
 
 
 def held_out_asks(run: Run, n: int, fits: Callable[[Ask], bool] = lambda _: True) -> list[Ask]:
-    """The first `n` prompts of the run's test rows, or of its training rows where it has no test file.
+    """The first `n` prompts of the rows that the run held out, or of its training rows where it held none out.
 
     Those that call for tools, which no runtime is handed here, and those that do not fit are passed over, and that is
     said.

@@ -11,6 +11,7 @@ from tunesmith import files, say
 from tunesmith.artifact import Run
 from tunesmith.errors import DataError, Fault
 from tunesmith.text.example import SYSTEM, Example, Message, n_system
+from tunesmith.verbs._held_out import parted
 
 N_LONGEST = 64
 
@@ -123,10 +124,7 @@ def n_learnt_by(run: Run, questions: Sequence[Question]) -> int:
 
 
 def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
-    """The rows that the run learnt from, and those that it held out."""
-    from tunesmith.formats._reading import read
-    from tunesmith.formats._split import split
-    from tunesmith.verbs._dropped import as_learnt
+    """The rows that the run learnt from, and those that it held out, where they are what they were."""
     from tunesmith.verbs._ready import data_hash
 
     recipe, manifest = run.recipe, run.manifest
@@ -134,17 +132,7 @@ def _parted(run: Run) -> tuple[Sequence[Example], Sequence[Example]]:
         what = "the data is not what this run was tuned on, or cannot be found from here"
         fix = "put the files back as they were, and type it in the folder in which the run was tuned; or tune again"
         raise DataError(Fault("prove/other-data", what, fix=fix, file=", ".join(recipe.data.names)))
-    data = recipe.data
-    named = data.test if isinstance(data.test, str) else None
-    train = read(data.names, [one.format for one in data.parts], named).examples
-    if named:
-        return train, read(named, data.format).examples
-    if not isinstance(data.test, float) or not train:
-        return train, ()
-    learnt = [as_learnt(data, one) for one in train]  # as they were when the run parted them
-    whole = {id(one): row for one, row in zip(learnt, train, strict=True)}
-    kept, held = split(learnt, data.test, recipe.run.seed)
-    return [whole[id(one)] for one in kept], [whole[id(one)] for one in held]
+    return parted(run)
 
 
 def _content(example: Example) -> str:
