@@ -117,8 +117,12 @@ def _matched_at_last_nodes() -> Iterator[None]:
     onnxscript lists the whole graph for each of these patterns at every node, which is the square of its nodes: two
     fifths of the time that 30 layers take. What it finds is the same.
     """
-    from onnxscript.rewriter import _matcher
-    from onnxscript.rewriter._basics import MatchResult
+    try:
+        from onnxscript.rewriter import _matcher
+        from onnxscript.rewriter._basics import MatchResult
+    except ImportError:  # another version of onnxscript: the same graph, later
+        yield
+        return
 
     matcher: Any = _matcher.SimplePatternMatcher
     whole = matcher.match
