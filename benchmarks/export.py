@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -114,10 +113,8 @@ def timed(run: Path, cache: Path) -> dict[str, Any]:
 
 def forget(name: str) -> None:
     """Take the model out of Ollama again."""
-    body = json.dumps({"model": name}).encode()
-    request = urllib.request.Request(f"{Server.at().address}/api/delete", data=body, method="DELETE")
     with contextlib.suppress(OSError):  # no server, or no such model: nothing to take out
-        urllib.request.urlopen(request, timeout=30).close()
+        Server.at()._open("/api/delete", json.dumps({"model": name}).encode(), method="DELETE").close()
 
 
 def command(words: list[str], folder: Path, env: Mapping[str, str]) -> str:

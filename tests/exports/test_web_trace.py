@@ -23,7 +23,7 @@ def counted(self, *given, **options):
     return match(self, *given, **options)
 SimplePatternMatcher.match = counted
 if way == "plain":
-    _onnx_trace._matched_at_last_nodes = nullcontext
+    _onnx_trace.matched_where_they_end = nullcontext
 _onnx_trace.main(folder, file)
 print("looked:", n_matches)
 """

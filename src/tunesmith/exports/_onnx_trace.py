@@ -8,12 +8,12 @@ where the model has something beside its own weights.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import files
+from tunesmith.exports._onnx_matching import matched_where_they_end
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,7 +33,7 @@ def trace(folder: Path) -> ir.Model:
     model = _shapes(folder)
     graph = _exported(model)
     _weights_as_inputs(graph, {name for name, _ in model.named_parameters(remove_duplicate=False)})
-    with _matched_at_last_nodes():
+    with matched_where_they_end():
         optimize_ir(graph)
         fuse_for_onnxruntime(graph, "webgpu")
     _name_cache(graph)
@@ -108,36 +108,6 @@ def _dynamic(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return type(shape)(map(fixed, shape)) if isinstance(shape, list | tuple) else shape
 
     return {name: fixed(get_auto_dynamic_shapes(value)) for name, value in inputs.items()}
-
-
-@contextmanager
-def _matched_at_last_nodes() -> Iterator[None]:
-    """Patterns of several outputs are looked for only at nodes that such a pattern ends in.
-
-    onnxscript lists the whole graph for each of these patterns at every node, which is the square of its nodes: two
-    fifths of the time that 30 layers take. What it finds is the same.
-    """
-    try:
-        from onnxscript.rewriter import _matcher
-        from onnxscript.rewriter._basics import MatchResult
-    except ImportError:  # another version of onnxscript: the same graph, later
-        yield
-        return
-
-    matcher: Any = _matcher.SimplePatternMatcher
-    whole = matcher.match
-
-    def match(self: Any, model: ir.Model, graph: ir.Graph, node: ir.Node, **options: Any) -> MatchResult:
-        here = MatchResult()
-        if not self.pattern.has_single_output_node and not self.pattern.output_nodes[0].matches(node, here):
-            return here
-        return whole(self, model, graph, node, **options)  # type: ignore[no-any-return]
-
-    matcher.match = match
-    try:
-        yield
-    finally:
-        matcher.match = whole
 
 
 def _weights_as_inputs(model: ir.Model, names: set[str]) -> None:

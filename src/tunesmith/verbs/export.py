@@ -126,9 +126,13 @@ def _in_turn(exporters: Sequence[Any]) -> list[Any]:
     """What a process of its own makes, and what needs that, comes last: the others are made while it works."""
     late: set[str] = set()
     for one in exporters:
-        if (isinstance(one, Staged) and one.apart) or late & set(one.needs):
+        if _is_apart(one) or late & set(one.needs):
             late.add(one.kind)
     return sorted(exporters, key=lambda one: one.kind in late)
+
+
+def _is_apart(exporter: Any) -> bool:
+    return isinstance(exporter, Staged) and exporter.apart
 
 
 def _or_refuse(exporters: Sequence[Any], subject: Subject, facts: BaseFacts) -> None:
@@ -218,7 +222,7 @@ class _Making:
     @property
     def is_process(self) -> bool:
         """Whether a process of its own is at work on it."""
-        return self.kept is None and isinstance(self.exporter, Staged) and self.exporter.apart
+        return self.kept is None and _is_apart(self.exporter)
 
     def made(self) -> Made:
         """The export in its place; its seconds are those that it was waited for."""
