@@ -57,6 +57,21 @@ def test_rows_longer_than_the_limit_are_not_usable(tmp_path: Path, model: str) -
     assert found.faults[0].code == "data/too-long"
 
 
+@pytest.mark.parametrize(("sample", "found_at"), [(None, [1, 3]), (2, [1]), (3, [1, 3])])
+def test_rows_that_are_held_out_are_tokenized_too(
+    tmp_path: Path, model: str, sample: int | None, found_at: list[int]
+) -> None:
+    """A plan refuses them for what only tokens show: they are told here, and count for nothing else."""
+    longer = {"messages": [{"role": "user", "content": "hello " * 90}, {"role": "assistant", "content": "Hello!"}]}
+    (tmp_path / "test").mkdir()
+    test = written(tmp_path / "test", longer, GOOD, longer)
+    found = inspect(written(tmp_path, GOOD, GOOD, GOOD), model=model, test=test, sample=sample, max_length=60)
+    assert [(one.code, one.file, one.line) for one in found.faults] == [("data/too-long", test, n) for n in found_at]
+    assert (found.n_rows, found.n_usable, found.n_test_rows) == (3, 3, 3)
+    assert found.learnt is not None
+    assert found.learnt.long.n_refused == 0
+
+
 def test_raw_text_is_learnt_whole(tmp_path: Path, model: str) -> None:
     found = inspect(written(tmp_path, {"text": "a tale"}), model=model)
     assert "".join(text for text, _ in found.shown[0].pieces) == "a tale<|im_end|>"

@@ -105,6 +105,10 @@ class Learnt:
             self.ends.see(example, _n_answers(example), 0)
         return weighed
 
+    def refuse(self, example: Example) -> tuple[Fault, ...]:
+        """What is wrong with a row that is held out: it is not learnt from, and counts for nothing else."""
+        return weigh(example, self.objective, self.text, self.long.max_length).faults
+
     def _count(self, example: Example, made: Sequence[Tokens]) -> None:
         n_tokens = sum(len(one.ids) for one in made)
         n_learnt = sum(sum(weight > 0 for weight in one.weights) for one in made)

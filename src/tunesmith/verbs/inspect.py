@@ -282,11 +282,16 @@ class _Look:
                 self.n_usable -= not self._tokenize(example)
 
     def take_tests(self, stream: Stream) -> None:
-        """The rows that are held out."""
+        """The rows that are held out; of these as many are tokenized as of those that are learnt from."""
+        n_left = self.sample
         for taken in stream:
             self.faults.see(taken.faults)
-            if taken.example is not None:
-                self.looking.see(taken.example, test=True)
+            if taken.example is None:
+                continue
+            self.looking.see(taken.example, test=True)
+            if self.learnt is not None and n_left != 0:
+                self.faults.see(self.learnt.refuse(taken.example))
+                n_left = None if n_left is None else n_left - 1
         self.n_test_rows = stream.n_rows
 
     def inspection(self, stream: Stream, strict: bool) -> Inspection:
