@@ -46,6 +46,16 @@ def test_slices_are_of_layers_that_stand_apart(n_layers: int, lowest: int, expec
     assert made == expected
 
 
+def test_the_larger_slices_are_as_large_as_there_is_time_for() -> None:
+    def sizes(most: int, lowest: int = 0) -> list[int]:
+        return [len(one) for one in pace.slices(30, lowest, most)]
+
+    assert sizes(3) == sizes(4) == [2, 4]
+    assert sizes(9) == [2, 9]
+    assert pace.slices(30, 0, 99)[1] == tuple(range(30))  # the whole model: nothing is guessed
+    assert sizes(9, lowest=22) == [1 + 2, 1 + 8, 9 + 2]  # eight are above, of twenty-two below nine
+
+
 def seen(below: int, above: int, first: tuple[float, ...], later: tuple[float, ...] | None = None) -> Seen:
     return Seen(below, above, first, later or first, 0.1, 0.2, 0.2, 0.05)
 
@@ -108,9 +118,14 @@ def test_half_an_epoch_is_no_later_one() -> None:
     assert run.steps == 5 * 2.0
 
 
+def test_rows_of_a_step_are_numbered_among_those_of_all() -> None:
+    groups = [random_rows([5] * n) for n in (2, 1, 3)]
+    assert pace._numbered(groups) == [(0, 1), (2,), (3, 4, 5)]
+
+
 def test_measured_steps_are_of_the_usual_size_and_cut_to_whole_rows() -> None:
     rows = random_rows([10] * 29 + [200])
     groups = pace.typical(rows, settings(rows_per_step=3, epochs=1.0), 25)
-    assert [len(group) for group in groups] == [2, 2, 2]
+    assert [len(group) for group in groups] == [2, 2, 2, 2]
     assert all(len(row.ids) == 10 for group in groups for row in group)
-    assert [len(group) for group in pace.typical(rows, settings(rows_per_step=3, epochs=1.0), 1)] == [1, 1, 1]
+    assert [len(group) for group in pace.typical(rows, settings(rows_per_step=3, epochs=1.0), 1)] == [1, 1, 1, 1]

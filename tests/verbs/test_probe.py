@@ -70,9 +70,19 @@ def test_real_steps_of_every_method_tell_its_pace(
     assert planned.pace.first > 0
     assert planned.pace.held_out > 0
     assert planned.pace.checkpoint > 0
-    # Two of the six layers move with freeze, and four go forward only.
-    assert seen == ([(1, 1), (1, 2), (3, 1)] if kind == "freeze" else [(0, 2), (0, 4)])
+    # Two of the six layers move with freeze, and four go forward only; there is time for all of them.
+    assert seen == ([(1, 1), (1, 2), (4, 1)] if kind == "freeze" else [(0, 2), (0, 6)])
     assert planned.as_json()["probe"]["layers"] == tuple(below + above for below, above in seen)
+
+
+@pytest.mark.parametrize("short", ["SECONDS", "ROOM"])
+def test_without_time_or_room_the_larger_slice_is_small(
+    short: str, base: Path, tmp_path: Path, seen: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_probe, short, 1e-9)
+    planned = plan(recipe(base, tmp_path), into=tmp_path / "run")
+    assert seen == [(0, 2), (0, 4)]
+    assert "2 and 4 layers" in why(planned)
 
 
 def test_a_second_plan_takes_what_the_first_one_found(

@@ -146,9 +146,10 @@ def _go(course: Course, state: resume.State | None) -> Learnt:
     begun, seconds = (state.step, state.seconds) if state else (0, 0.0)
     steps = course_steps(course.settings, course.learnt)
     metrics = log.Metrics(course.run, begun) if course.accelerator.is_main_process else None
+    began = time.monotonic()
     if begun == 0:
         _hold_out(course, 0, metrics)
-    began, saved = time.monotonic(), time.monotonic()
+    saved = time.monotonic()
     with asked_to_stop() as stop, say.progress("tune", len(steps), "steps") as bar:
         bar.advance(begun)
         for step in steps[begun:]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from tunesmith.learn.loop import Course, course_steps, held_out_loss, take_step,
 from tunesmith.learn.settings import Settings
 from tunesmith.text.example import Tokens
 
-STEPS = 3  # that are measured of each slice
+STEPS = 4  # of each slice; of so many the first is not measured: it finds nothing ready
 ENOUGH_SECONDS = 4.0  # in a slice, after which no further step is begun
 FEW_BELOW, FEW_ABOVE = (1, 3), (2, 4)
 """Layers of the slices: of those that go forward only, and of those above. Two of each tell a layer from the rest."""
@@ -103,12 +104,15 @@ def forecast(pace: Pace, settings: Settings, *, computed: float, held_out_tokens
     return Forecast(steps, held_out, n_checkpoints * pace.checkpoint, n_checkpoints)
 
 
-def slices(n_layers: int, lowest: int) -> list[tuple[int, ...]]:
+def slices(n_layers: int, lowest: int, most: int = 0) -> list[tuple[int, ...]]:
     """The layers of each slice, by number: enough of them to tell what a layer below `lowest` and one above takes.
 
     They stand apart evenly, the lowest that a gradient reaches among them: so they are of all kinds that there are.
+    Where the larger slices may have `most` layers of a kind, they do: the fewer are guessed, the less does it matter
+    that a slice was slow by chance.
     """
-    above, below = _counts(n_layers - lowest, FEW_ABOVE), _counts(lowest, FEW_BELOW)
+    above = _counts(n_layers - lowest, (FEW_ABOVE[0], max(FEW_ABOVE[1], most)))
+    below = _counts(lowest, (FEW_BELOW[0], max(FEW_BELOW[1], most)))
     pairs = [(below[0], above[0]), *((below[0], n) for n in above[1:]), *((n, above[0]) for n in below[1:])]
     return [(*_apart(0, lowest, down), *_apart(lowest, n_layers - lowest, up)) for down, up in pairs]
 
@@ -208,10 +212,11 @@ def see(
     rows = [row for group in groups for row in group]
     with under_way(model, rows, held_out, settings, keeper=keeper, run=folder, rates=rates) as course:
         moving = _moving(course)
-        take_step(course, Step(1, 0.0, (0,), False))  # the first sets up what all others find
+        warm, *measured = _numbered(groups) if len(groups) == STEPS else [(0,), *_numbered(groups)]
+        take_step(course, Step(1, 0.0, warm, False))  # the first sets up what all others find
         moving.clear()
-        first = _steps(course, groups)
-        later = _steps(course, groups) if settings.keeps_below else first
+        first = _steps(course, measured)
+        later = _steps(course, measured) if settings.keeps_below else first
         held = _seconds(settings, lambda: held_out_loss(course)) if held_out else 0.0
         again = _seconds(settings, lambda: held_out_loss(course)) if held_out and settings.keeps_below else held
         state = resume.State(1, course.fingerprint, 0.0)
@@ -219,13 +224,17 @@ def see(
     return Seen(*layers, first, later, median(moving), held, again, written)
 
 
-def _steps(course: Course, groups: Sequence[Sequence[Tokens]]) -> tuple[float, ...]:
+def _numbered(groups: Sequence[Sequence[Tokens]]) -> list[tuple[int, ...]]:
+    """The rows of each group by number, among those of all groups."""
+    ends = list(accumulate(len(group) for group in groups))
+    return [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
+
+
+def _steps(course: Course, groups: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
     """Seconds of a step for each group, as many as there is time for."""
     took: list[float] = []
-    at = 0
-    for number, group in enumerate(groups, 2):
-        step = Step(number, 0.0, tuple(range(at, at + len(group))), False)
-        at += len(group)
+    for number, rows in enumerate(groups, 2):
+        step = Step(number, 0.0, rows, False)
         if sum(took) < ENOUGH_SECONDS:
             took.append(_seconds(course.settings, lambda step=step: take_step(course, step)))  # type: ignore[misc]
     return tuple(took)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tunesmith.learn.pace import Pace, Seen
     from tunesmith.text.example import Tokens
 
-VERSION = 1  # of what is kept: another one is measured anew
-SECONDS = 6.0  # that the steps of all slices may take, by the estimate
+VERSION = 2  # of what is kept: another one is measured anew
+SECONDS = 6.0  # that the steps of all slices may take, by the estimate; a larger one alone where there is time
+ROOM = 1 << 30  # bytes that the larger slice and its checkpoint may take, where it has more layers than it needs
 MOST_TOKENS = 4096  # of a measured step: more of them do not make a token slower or faster
 HELD_OUT = 1024  # tokens of which the held-out loss is taken
 LENGTH_OF_A_RUN = ("epochs", "steps", "max_length", "checkpoint_minutes")
@@ -66,10 +67,12 @@ def _measured(ready: Ready, work: Work, seconds: float, memory_bytes: int) -> Pa
     assert facts is not None
     assert settings is not None
     lowest = ready.method.footprint(facts).lowest
-    chosen = pace.slices(facts.n_layers, lowest)
-    a_token = seconds / max(work.computed, 1) * sum(len(one) for one in chosen) / facts.n_layers
-    most = min(MOST_TOKENS, int(SECONDS / pace.STEPS / max(a_token, 1e-12)))
-    groups = pace.typical(ready.rows, settings, most)
+    a_token = max(seconds / max(work.computed, 1) / facts.n_layers, 1e-12)  # in one layer
+    fewest = sum(len(one) for one in pace.slices(facts.n_layers, lowest))
+    groups = pace.typical(ready.rows, settings, min(MOST_TOKENS, int(SECONDS / pace.STEPS / fewest / a_token)))
+    tokens = sum(pace.computed(group, facts.window) for group in groups) / len(groups)
+    n_layers = min(SECONDS / pace.STEPS / tokens / a_token, ROOM / _a_layer_bytes(ready))
+    chosen = pace.slices(facts.n_layers, lowest, most=int(n_layers))
     held_out = _some(ready.held_out)
     busy = is_busy(ready.machine)
     seen: list[Seen] = []
@@ -82,7 +85,6 @@ def _measured(ready: Ready, work: Work, seconds: float, memory_bytes: int) -> Pa
             below = sum(layer < lowest for layer in layers)
             seen.append(_seen(ready, layers, below, groups, held_out, Path(place) / str(number), memory_bytes))
             bar.advance(1)
-    tokens = sum(pace.computed(group, facts.window) for group in groups) / len(groups)
     return pace.told(
         seen,
         lowest,
@@ -91,6 +93,13 @@ def _measured(ready: Ready, work: Work, seconds: float, memory_bytes: int) -> Pa
         held_out_tokens=sum(len(row.ids) for row in held_out),
         busy=busy,
     )
+
+
+def _a_layer_bytes(ready: Ready) -> float:
+    """What a layer takes in float32, and in a checkpoint what moves of it with its two moments, about."""
+    assert ready.facts is not None
+    numbers: int = ready.facts.n_parameters + 3 * ready.method.trainable(ready.facts)
+    return 4 * numbers / ready.facts.n_layers
 
 
 def _some(rows: Sequence[Tokens]) -> list[Tokens]:
