@@ -16,8 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import courses
+import page
 import report
 from gates import BAND, cosines, course, first_loss, rounding, slopes
+from job import Job
 from sides import SIDES, Side
 from works import WORKS, Work, write
 
@@ -30,21 +33,32 @@ def main() -> None:
     asked = words()
     pythons = dict(one.split("=", 1) for one in asked.python)
     if asked.table:
-        report.write_page()
+        page.write(report.read(), courses.read())
         return
+    sides = [SIDES[side] for side in asked.sides or (courses.SIDES if asked.course else SIDES)]
     for name in asked.work:
-        race(WORKS[name], [SIDES[side] for side in asked.sides], pythons, asked)
+        if asked.course:
+            told, job, _ = race(WORKS[name].course(), sides, pythons, asked, rounds=1)
+            courses.keep(name, told, job)
+        else:
+            told, job, folder = race(WORKS[name], sides, pythons, asked, asked.rounds)
+            report.keep(name, told, job, folder)
 
 
 def words() -> argparse.Namespace:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told.add_argument("--work", nargs="+", default=["chat-gsm8k-lora"], choices=list(WORKS))
-    told.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    told.add_argument("--sides", nargs="+", choices=list(SIDES), help="all of them; of a course its own four")
     told.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH", help="an environment of a peer's own")
     told.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     told.add_argument("--into", type=Path, default=Path("runs/race"))
     told.add_argument("--rounds", type=int, default=3)
     told.add_argument("--steps", type=int, help="steps of each run; each work has its own")
+    told.add_argument(
+        "--course",
+        action="store_true",
+        help="judge the losses of 100 steps in place of the speed, once",
+    )
     told.add_argument("--table", action="store_true", help="write docs/speed.md's table and plot from the results")
     asked = told.parse_args()
     missing = sorted({WORKS[one].data for one in asked.work if not (asked.data / WORKS[one].data).is_file()})
@@ -53,25 +67,27 @@ def words() -> argparse.Namespace:
     return asked
 
 
-def race(work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse.Namespace) -> None:
-    """One line of the table, kept in the results."""
+def race(
+    work: Work, sides: list[Side], pythons: dict[str, str], asked: argparse.Namespace, rounds: int
+) -> tuple[dict[str, Any], Job, Path]:
+    """What each side was told to be and told itself, the job that it had, and where it lies."""
     folder = asked.into.resolve() / work.name
     job = write(work, asked.data, folder, asked.steps)
     reference = run(Side("reference", "side_reference.py"), folder, 0, pythons)
     if "refused" in reference:
         raise SystemExit(f"{work.name}: there is no reference to hold the sides against: {reference['refused']}")
-    rounds: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
-    for number in range(1, asked.rounds + 1):
+    by_side: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
+    for number in range(1, rounds + 1):
         for side in sides:
-            if any("refused" in one for one in rounds[side.name]):
+            if any("refused" in one for one in by_side[side.name]):
                 continue
             told = run(with_room(side, work), folder, number, pythons)
-            rounds[side.name].append(told)
+            by_side[side.name].append(told)
             print(f"{work.name} round {number} {side.name}: {report.brief(told, job.of(side.name))}", flush=True)
-    told = {side.name: {"about": side.about, "rounds": rounds[side.name]} for side in sides}
-    for name, one in told.items():
-        one["gates"] = gates(folder, name, one["rounds"], reference, rounds)
-    report.keep(work.name, told, job, folder)
+    found = {side.name: {"about": side.about, "rounds": by_side[side.name]} for side in sides}
+    for name, one in found.items():
+        one["gates"] = gates(folder, name, one["rounds"], reference, by_side)
+    return found, job, folder
 
 
 def with_room(side: Side, work: Work) -> Side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ ROUNDED = 0.98
 BAND = 0.01
 """How far the losses of a stretch of steps may be from those of the reference's course, relative: in bfloat16 at least,
 and else as far as `rounding` tells."""
+SIGMAS = 3.0
+"""Times the spread of what rounding does that a stretch may be off: by chance one in four hundred is."""
+STRETCH = 10
+"""Steps whose mean loss is compared."""
 
 
 def first_loss(found: float, reference: float, dtype: str) -> dict[str, Any]:
@@ -46,15 +51,27 @@ def cosines(found: Mapping[str, Any], reference: Mapping[str, Any], dtype: str) 
 
 
 def rounding(peers: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """How far the courses of peers in bfloat16 are from that in float32: over many steps rounding alone moves them."""
-    return max([BAND, *(course(one, reference)["largest"] for one in peers)])
+    """How far rounding moves a course, by the gaps of peers in bfloat16 to that in float32: three times their spread.
+
+    The largest gap of a peer would be no bound: of two sides that round alike, each is beyond the other half the time.
+    """
+    gaps = [gap for one in peers for gap in _gaps(one, reference)]
+    spread = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps)) if gaps else 0.0
+    return max(BAND, SIGMAS * spread)
 
 
-def course(found: Sequence[float], reference: Sequence[float], stretch: int = 10, band: float = BAND) -> dict[str, Any]:
-    """The largest relative gap between the means of stretches of steps."""
-    means = [_means(losses, stretch) for losses in (found, reference)]
-    gaps = [abs(one - other) / other for one, other in zip(*means, strict=True)]
-    return {"largest": max(gaps), "stretches": len(gaps), "bound": band, "green": max(gaps) <= band}
+def course(
+    found: Sequence[float], reference: Sequence[float], stretch: int = STRETCH, band: float = BAND
+) -> dict[str, Any]:
+    """The largest relative gap between the means of stretches of steps, and the spread of all of them."""
+    gaps = _gaps(found, reference)
+    largest, spread = max(gaps), math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
+    return {"largest": largest, "spread": spread, "stretches": len(gaps), "bound": band, "green": largest <= band}
+
+
+def _gaps(found: Sequence[float], reference: Sequence[float]) -> list[float]:
+    means = [_means(losses, STRETCH) for losses in (found, reference)]
+    return [abs(one - other) / other for one, other in zip(*means, strict=True)]
 
 
 def _means(losses: Sequence[float], stretch: int) -> list[float]:

@@ -8,21 +8,29 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import course_page
+from course_page import short
+from gates import STRETCH
+from works import COURSE_STEPS
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 import marked  # noqa: E402 - what all benchmarks share lies a folder above
 
 PAGES, PICTURE = (ROOT / "docs" / "speed.md", ROOT / "README.md"), ROOT / "docs" / "images" / "speed.svg"
+COURSES = ROOT / "docs" / "images" / "courses.svg"
 BEGIN, END = "<!-- table: python benchmarks/race --table -->", "<!-- end of table -->"
 BAR, GAP, LEFT, WIDTH = 16, 10, 250, 760
 
 
-def write(tree: Mapping[str, Any]) -> None:
-    """Put the table between its marks, and draw the picture."""
+def write(tree: Mapping[str, Any], courses: Mapping[str, Any]) -> None:
+    """Put the tables between their marks, and draw the pictures."""
     for path in PAGES:
-        marked.put(path, BEGIN, END, table(tree))
+        marked.put(path, BEGIN, END, table(tree, courses))
     PICTURE.write_text(picture(tree), encoding="utf-8")
+    marked.put(PAGES[0], course_page.BEGIN, course_page.END, course_page.table(courses))
+    COURSES.write_text(course_page.picture(courses), encoding="utf-8")
 
 
 def lines(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -44,13 +52,14 @@ def machines(tree: Mapping[str, Any]) -> str:
     return "; ".join(", ".join([at, *(" ".join(one) for one in told.items())]) for at, told in found.items())
 
 
-def table(tree: Mapping[str, Any]) -> str:
+def table(tree: Mapping[str, Any], courses: Mapping[str, Any]) -> str:
     """A line for each work on each machine: tunesmith, the best peer, and the ratios."""
     head = f"Measured on: {machines(tree)}.\n\n" + (
         "| work | machine | tunesmith | best setting of a peer | ratio | memory | share of the product | gates |\n"
         "|---|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(_line(work, machine, row) for work, machine, row in lines(tree)) + "".join(_ends(tree))
+    told = "".join(_line(work, machine, row, courses) for work, machine, row in lines(tree))
+    return head + told + "".join(_ends(tree))
 
 
 def _ends(tree: Mapping[str, Any]) -> Iterator[str]:
@@ -76,24 +85,18 @@ def _otherwise(row: Mapping[str, Any]) -> str:
     return f" ({ours}, beside {peers['steps']} at {peers['learning_rate']:.2g}, the rate of TRL's documentation)"
 
 
-def _short(machine: str) -> str:
-    """Its maker and what it has for bfloat16."""
-    maker, _, rest = machine.partition(",")
-    return f"{maker.split('(')[0].split()[0]}, {rest.split(',')[0].strip()}"
-
-
-def _line(work: str, machine: str, row: Mapping[str, Any]) -> str:
+def _line(work: str, machine: str, row: Mapping[str, Any], courses: Mapping[str, Any]) -> str:
     ours, best = row["sides"]["tunesmith"], row["ratios"]["best_peer"]
     theirs = row["sides"][best]
     cells = (
         work,
-        _short(machine),
+        short(machine),
         _told(ours),
         f"{best}: {_told(theirs)}",
         f"**{row['ratios']['speed']:.1f}x**",
         f"{ours['peak_bytes'] / 1e9:.1f} of {theirs['peak_bytes'] / 1e9:.1f} GB",
         f"{ours['share_of_product']:.0%} of {max(row['products_gflops'].values()):.0f} GFLOP/s",
-        _gates(ours["gates"]),
+        _gates(ours["gates"], courses.get(work, {}).get(machine, {}).get("sides", {}).get("tunesmith", {})),
     )
     return "| " + " | ".join(cells) + " |\n"
 
@@ -102,10 +105,13 @@ def _told(one: Mapping[str, Any]) -> str:
     return f"{one['learnt_tokens_per_second']:.0f} learnt tokens/s, {one['rows_per_second']:.2g} rows/s"
 
 
-def _gates(told: Mapping[str, Any]) -> str:
-    """What is red, and what was not judged: a course needs a peer in float32 in the same race."""
-    red = [name for name, one in told.items() if isinstance(one, Mapping) and not one["green"]]
-    missing = "" if "course" in told else "; course not judged"
+def _gates(told: Mapping[str, Any], course: Mapping[str, Any]) -> str:
+    """What is red, and whether a course was judged over enough steps: in the race itself, or by itself."""
+    judged = {**told, "course": told.get("course", {})}
+    if judged["course"].get("stretches", 0) * STRETCH < COURSE_STEPS:
+        judged["course"] = course.get("gates", {}).get("course", {})
+    red = [name for name, one in judged.items() if isinstance(one, Mapping) and one and not one["green"]]
+    missing = "" if judged["course"] else "; course not judged"
     return ("red: " + ", ".join(red) if red else "green") + missing
 
 
@@ -115,7 +121,7 @@ def picture(tree: Mapping[str, Any]) -> str:
     drawn.append('<text x="10" y="20">Learnt tokens a second, each work on one machine</text>')
     at = 34
     for work, machine, row in lines(tree):
-        title = escape(f"{work} ({_short(machine)})")
+        title = escape(f"{work} ({short(machine)})")
         drawn.append(f'<text x="10" y="{at + 12}" font-weight="bold">{title}</text>')
         at += BAR + 6
         sides = {name: one for name, one in row["sides"].items() if "refused" not in one}

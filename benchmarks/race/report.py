@@ -99,7 +99,7 @@ def keep(name: str, told: Mapping[str, Any], job: Job, folder: Path) -> None:
         "sides": sides,
         "ratios": ratios(sides),
     }
-    tree = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    tree = read()
     tree.setdefault(name, {})[measured] = row
     RESULTS.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     print(name, json.dumps(row["ratios"], indent=1))
@@ -152,8 +152,7 @@ def products() -> dict[str, float]:
     return dict(_measure("cpu").gflops)
 
 
-def write_page() -> None:
-    """docs/speed.md's table, and the picture."""
-    import page
-
-    page.write(json.loads(RESULTS.read_text(encoding="utf-8")))
+def read() -> dict[str, Any]:
+    """By work and machine; empty before the first."""
+    tree: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    return tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,19 +33,28 @@ class Work:
     peers_rate: float | None = None
     """The rate that peers learn at, where it is not tunesmith's; `peers_epochs` alike."""
     peers_epochs: float | None = None
+    course_rows: int = 4
+    """Rows of a step where a course of losses is judged: few, since a peer in float32 has to come to its end."""
+
+    def course(self) -> Work:
+        """The same work in as many steps as a course is judged over, of fewer rows each."""
+        each = min(self.course_rows, self.rows_per_step)
+        alike: dict[str, Any] = {"held_out": "", "peers_rate": None, "peers_epochs": None}
+        return replace(self, steps=math.ceil(COURSE_STEPS / self.epochs), rows_per_step=each, **alike)
 
 
+COURSE_STEPS = 100
 TRL_RATE = 2e-4
 """What TRL's own script for LoRA (scripts/sft.py) and its pages on PEFT learn at."""
 LORA: Mapping[str, Any] = {"kind": "lora", "rank": 16, "alpha": 32}
 WORKS = {
     work.name: work
     for work in (
-        Work("chat-gsm8k-lora", "gsm8k-train.jsonl", 8, 8, LORA),
+        Work("chat-gsm8k-lora", "gsm8k-train.jsonl", 8, 8, LORA, course_rows=2),
         Work("chat-snips-lora", "snips-train.jsonl", 16, 12, LORA),
-        Work("prefix-banking77-lora", "banking77-train.jsonl", 32, 3, LORA),
+        Work("prefix-banking77-lora", "banking77-train.jsonl", 32, 3, LORA, course_rows=2),
         Work("chat-snips-freeze-3-epochs", "snips-train.jsonl", 16, 8, {"kind": "freeze", "layers": 0.25}, epochs=3),
-        Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2),
+        Work("text-shakespeare-full", "shakespeare.txt", 8, 4, {"kind": "full"}, peers_at_once=2, course_rows=1),
         Work("chat-snips-qlora", "snips-train.jsonl", 16, 8, {**LORA, "kind": "qlora"}),
         Work("chat-snips-dora", "snips-train.jsonl", 16, 8, {**LORA, "variant": "dora"}),
         Work("chat-snips-prompt-50", "snips-train.jsonl", 16, 8, {"kind": "prompt", "length": 50}),
@@ -60,7 +70,7 @@ WORKS = {
             peers_rate=TRL_RATE,
             peers_epochs=3,
         ),
-        Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape"),
+        Work("chat-gsm8k-lora-qwen", "gsm8k-train.jsonl", 8, 3, LORA, model="qwen3-0.6b-shape", course_rows=1),
     )
 }
 

@@ -19,6 +19,7 @@ from tiny.rows import write_chats
 
 HOW_IT_ENDS = ("kill -9 $$", "exit 3")
 RACE = ROOT / "benchmarks" / "race"
+NAMES = ("gates", "job", "report", "page", "course_page", "courses", "works")
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def race(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     import importlib
 
     monkeypatch.syspath_prepend(str(RACE))
-    return {name: importlib.import_module(name) for name in ("gates", "job", "report", "page", "works")}
+    return {name: importlib.import_module(name) for name in NAMES}
 
 
 def test_a_gradient_that_points_elsewhere_is_red(race: dict[str, ModuleType]) -> None:
@@ -54,10 +55,12 @@ def test_a_loss_that_begins_or_goes_elsewhere_is_red(race: dict[str, ModuleType]
     assert not gates.course([2.3, *flat[1:]], flat)["green"]
     assert gates.course([2.1, *flat[1:]], flat)["green"]
     assert gates.rounding([[2.02, *flat[1:]]], flat) == gates.BAND  # 0.001 off, and so much is allowed anyway
-    noise = gates.rounding([[2.02, *flat[1:]], [2.5, *flat[1:]]], flat)
-    assert noise == pytest.approx(0.025)
-    assert gates.course([2.3, *flat[1:]], flat, band=noise)["green"]
-    assert not gates.course([2.6, *flat[1:]], flat, band=noise)["green"]
+    noise = gates.rounding([[*flat[:10], *[2.02] * 10], [*[1.94] * 10, *flat[10:]]], flat)
+    assert noise == pytest.approx(3 * ((0.01**2 + 0.03**2) / 4) ** 0.5)  # of four gaps two are none
+    found = gates.course([2.3, *flat[1:]], flat, band=noise)
+    assert found["green"]
+    assert found["spread"] == pytest.approx(0.015 / 2**0.5)
+    assert not gates.course([3.2, *flat[1:]], flat, band=noise)["green"]
 
 
 def test_speed_and_ratios_are_those_of_a_hand(race: dict[str, ModuleType]) -> None:
@@ -124,19 +127,75 @@ def test_the_page_shows_what_the_results_say(race: dict[str, ModuleType]) -> Non
     page = race["page"]
     results = ROOT / "benchmarks" / "results" / "race.json"
     tree = json.loads(results.read_text(encoding="utf-8"))
-    made = page.table(tree)
+    courses = race["courses"].read()
+    made = page.table(tree, courses)
     assert made.count("\n| ") - 1 == sum(len(machines) for machines in tree.values()) >= 3
     for path in page.PAGES:
         assert made in path.read_text(encoding="utf-8")
     assert page.picture(tree) == page.PICTURE.read_text(encoding="utf-8")
+    told = race["course_page"].table(courses)
+    assert told.count("\n| ") == sum(len(machines) for machines in courses.values()) >= 3
+    assert told in page.PAGES[0].read_text(encoding="utf-8")
+    assert race["course_page"].picture(courses) == page.COURSES.read_text(encoding="utf-8")
 
 
 def test_a_gate_that_nobody_judged_is_said_not_to_be(race: dict[str, ModuleType]) -> None:
+    """A course over a few steps is none; one that was judged by itself counts for the race."""
     said = race["page"]._gates
     green, red = {"green": True}, {"green": False}
-    assert said({"dtype": "float32", "first_loss": green, "gradient": green, "course": green}) == "green"
-    assert said({"dtype": "float32", "first_loss": green, "gradient": green}) == "green; course not judged"
-    assert said({"dtype": "float32", "first_loss": red, "gradient": green}) == "red: first_loss; course not judged"
+    first = {"dtype": "float32", "first_loss": green, "gradient": green}
+    assert said({**first, "course": {**green, "stretches": 10}}, {}) == "green"
+    assert said({**first, "course": {**green, "stretches": 9}}, {}) == "green; course not judged"
+    assert said(first, {}) == "green; course not judged"
+    assert said(first, {"refused": "no", "gates": {}}) == "green; course not judged"
+    assert said(first, {"gates": {"course": green}}) == "green"
+    assert said(first, {"gates": {"course": red}}) == "red: course"
+    assert said({**first, "course": {**red, "stretches": 1}}, {"gates": {"course": green}}) == "green"
+    assert said({"dtype": "float32", "first_loss": red, "gradient": green}, {}) == "red: first_loss; course not judged"
+
+
+def test_a_course_is_of_a_hundred_steps_of_the_same_work(race: dict[str, ModuleType]) -> None:
+    works = race["works"].WORKS
+    assert len(works) >= 12
+    for work in works.values():
+        course = work.course()
+        assert 100 <= course.steps * course.epochs < 100 + course.epochs
+        assert (course.name, course.data, course.model, course.method) == (
+            work.name,
+            work.data,
+            work.model,
+            work.method,
+        )
+        assert 1 <= course.rows_per_step <= work.rows_per_step
+        assert course.peers_rate is None is course.peers_epochs
+
+
+def test_a_course_is_told_beside_that_of_the_peer(race: dict[str, ModuleType]) -> None:
+    """Twenty steps by hand: tunesmith's second ten are 2 % off, those of the peer in its type 3 %."""
+    gates, page = race["gates"], race["course_page"]
+    exact = [4.0] * 10 + [2.0] * 10
+    ours, peer = exact[:10] + [2.04] * 10, exact[:10] + [1.94] * 10
+    band = gates.rounding([peer], exact)
+    first = {"first_loss": {"green": True}, "gradient": {"green": True}}
+    sides = {
+        name: {
+            "losses": losses,
+            "gates": {**first, "course": gates.course(losses, exact, band=0.01 if name == "tunesmith-fp32" else band)},
+        }
+        for name, losses in {"tunesmith": ours, "tunesmith-fp32": exact, "hf-bf16": peer, "hf": exact}.items()
+    }
+    row = {"steps": 20, "rows_a_step": 4, "tokens_a_step": 321, "sides": sides}
+    tree = {"a work": {"Some CPU, avx2, 2 cores": row}}
+    (line,) = page.table(tree).splitlines()[2:]
+    told = "a work | Some, avx2 | 20 of 4 rows, 321 tokens | 4.000, 2.000 | 2 % | 3 % | below 0.001 % | 6.4 %, 1 % | green"
+    assert line == f"| {told} |"
+    sides["tunesmith"]["gates"]["course"] = gates.course(ours, exact, band=0.01)
+    assert "red: tunesmith |" in page.table(tree)
+    drawn = page.picture(tree)
+    assert drawn.count("<polyline") == 3
+    assert 'points="44.0,56.0' in drawn  # the first loss is the highest: at the top of the field
+    sides["hf"] = {"refused": "no", "gates": {}}
+    assert page.table(tree).count("\n| ") == 0
 
 
 @pytest.mark.slow
