@@ -20,7 +20,7 @@ FIELD, HIGH, GAP, ACROSS, TOP = 270, 140, 44, 3, 40
 def table(tree: Mapping[str, Any]) -> str:
     """A line for each work: how far each side's course is from that of Trainer + PEFT in float32."""
     columns = ("work", "machine", "steps", f"loss, first and last {STRETCH}")
-    columns += ("tunesmith", "Trainer in bf16", "tunesmith in fp32", "allowed in bf16, in fp32", "")
+    columns += ("tunesmith", "Trainer in bf16", "tunesmith in fp32", "allowed in bf16, in fp32", "gate")
     head = "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|\n"
     return head + "".join(_line(work, machine, row) for work, machine, row in lines(tree))
 
@@ -40,7 +40,7 @@ def _line(work: str, machine: str, row: Mapping[str, Any]) -> str:
     cells = (
         work,
         short(machine),
-        f"{row['steps']} of {row['rows_a_step']} rows, {row['tokens_a_step']} tokens",
+        f"{row['steps']} x {row['rows_a_step']} rows, {row['tokens_a_step']:,} tokens each",
         f"{ends[0]:.3f}, {ends[1]:.3f}",
         *(_off(sides.get(name, {})) for name in (OURS, PEER, OURS_EXACT)),
         ", ".join(_allowed(sides[name]) for name in (OURS, OURS_EXACT) if name in sides),

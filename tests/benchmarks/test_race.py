@@ -187,7 +187,7 @@ def test_a_course_is_told_beside_that_of_the_peer(race: dict[str, ModuleType]) -
     row = {"steps": 20, "rows_a_step": 4, "tokens_a_step": 321, "sides": sides}
     tree = {"a work": {"Some CPU, avx2, 2 cores": row}}
     (line,) = page.table(tree).splitlines()[2:]
-    told = "a work | Some, avx2 | 20 of 4 rows, 321 tokens | 4.000, 2.000 | 2 % | 3 % | below 0.001 % | 6.4 %, 1 % | green"
+    told = "a work | Some, avx2 | 20 x 4 rows, 321 tokens each | 4.000, 2.000 | 2 % | 3 % | below 0.001 % | 6.4 %, 1 % | green"
     assert line == f"| {told} |"
     sides["tunesmith"]["gates"]["course"] = gates.course(ours, exact, band=0.01)
     assert "red: tunesmith |" in page.table(tree)
