@@ -19,12 +19,11 @@ from typing import Any
 import courses
 import page
 import report
-from gates import BAND, cosines, course, first_loss, rounding, slopes
+from gates import cosines, first_loss, slopes
 from job import Job
-from sides import SIDES, Side
+from sides import RACED, SIDES, Side
 from works import WORKS, Work, write
 
-EXACT = ("trl-fp32", "hf")  # peers in float32
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -35,7 +34,7 @@ def main() -> None:
     if asked.table:
         page.write(report.read(), courses.read())
         return
-    sides = [SIDES[side] for side in asked.sides or (courses.SIDES if asked.course else SIDES)]
+    sides = [SIDES[side] for side in asked.sides or (courses.SIDES if asked.course else RACED)]
     for name in asked.work:
         if asked.course:
             told, job, _ = race(WORKS[name].course(), sides, pythons, asked, rounds=1)
@@ -48,7 +47,7 @@ def main() -> None:
 def words() -> argparse.Namespace:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told.add_argument("--work", nargs="+", default=["chat-gsm8k-lora"], choices=list(WORKS))
-    told.add_argument("--sides", nargs="+", choices=list(SIDES), help="all of them; of a course its own four")
+    told.add_argument("--sides", nargs="+", choices=list(SIDES), help="all that are raced; of a course its own five")
     told.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH", help="an environment of a peer's own")
     told.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     told.add_argument("--into", type=Path, default=Path("runs/race"))
@@ -95,7 +94,7 @@ def with_room(side: Side, work: Work) -> Side:
     if side.script == "side_tunesmith.py":
         return side
     at_once = min(work.peers_at_once, work.rows_per_step)
-    return Side(side.name, side.script, {**side.options, "rows_at_once": at_once}, side.python, side.about)
+    return Side(side.name, side.script, {"rows_at_once": at_once, **side.options}, side.python, side.about)
 
 
 def run(side: Side, folder: Path, number: int, pythons: dict[str, str]) -> dict[str, Any]:
@@ -126,19 +125,15 @@ def gates(
     first = rounds[0]
     if "refused" in first:
         return {}
-    dtype = "float32" if first.get("dtype") == "float32" or name in EXACT else "bfloat16"
+    dtype = "float32" if first.get("dtype") == "float32" or name in courses.FLOAT32 else "bfloat16"
     found = {
         "dtype": dtype,
         "first_loss": first_loss(first["losses"][0], reference["losses"][0], dtype),
         "gradient": cosines(*(slopes(folder / "results" / one) for one in (f"{name}-1", "reference-0")), dtype),
     }
     losses = {side: told[0]["losses"] for side, told in every.items() if "losses" in told[0]}
-    exact = next((losses[side] for side in EXACT if side in losses), [])
-    if len(exact) == len(first["losses"]):
-        peers = [one for side, one in losses.items() if not side.startswith("tunesmith") and side not in EXACT]
-        band = rounding(peers, exact) if dtype == "bfloat16" else BAND
-        found["course"] = course(first["losses"], exact, band=band)
-    return found
+    judged = courses.judged(first["losses"], dtype, losses)
+    return found | ({"course": judged} if judged else {})
 
 
 if __name__ == "__main__":

@@ -6,16 +6,32 @@ Speed is not counted here, so that a course may be made of fewer rows a step tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import report
+from gates import course, rounding
 from job import Job
 
-SIDES = ("tunesmith", "tunesmith-fp32", "hf-bf16", "hf")
-"""Both types of both: what only rounding does shows beside what it does to a peer, and without it."""
+SIDES = ("tunesmith", "tunesmith-fp32", "hf-bf16", "hf", "hf-one-by-one")
+"""Both types of both, and the peer once more, with its sums in another order: it shows what rounding alone does."""
+FLOAT32 = ("trl-fp32", "hf", "hf-one-by-one")
+"""Peers in float32: a course is held against the first of them that is there."""
 RESULTS = report.ROOT / "benchmarks" / "results" / "courses.json"
+
+
+def judged(found: Sequence[float], dtype: str, losses: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
+    """How far a course is from that of a peer in float32, and how far rounding takes peers of its own type.
+
+    `losses` are the courses of all sides by name. None where no peer in float32 went as many steps.
+    """
+    exact = next((side for side in FLOAT32 if side in losses), "")
+    if not exact or len(losses[exact]) != len(found):
+        return None
+    others = [side for side in losses if not side.startswith("tunesmith") and side != exact]
+    alike = [losses[side] for side in others if (side in FLOAT32) == (dtype == "float32")]
+    return course(found, losses[exact], band=rounding(alike, losses[exact]))
 
 
 def keep(name: str, told: Mapping[str, Any], job: Job) -> None:

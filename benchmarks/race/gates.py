@@ -15,8 +15,8 @@ rounding alone turns the smallest gradients further, of the weight in the middle
 ROUNDED = 0.98
 """Least cosine of any weight in bfloat16."""
 BAND = 0.01
-"""How far the losses of a stretch of steps may be from those of the reference's course, relative: in bfloat16 at least,
-and else as far as `rounding` tells."""
+"""How far the losses of a stretch of steps may be from those of the reference's course, relative: at least, and else as
+far as `rounding` tells."""
 SIGMAS = 3.0
 """Times the spread of what rounding does that a stretch may be off: by chance one in four hundred is."""
 STRETCH = 10
@@ -51,7 +51,7 @@ def cosines(found: Mapping[str, Any], reference: Mapping[str, Any], dtype: str) 
 
 
 def rounding(peers: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """How far rounding moves a course, by the gaps of peers in bfloat16 to that in float32: three times their spread.
+    """How far rounding moves a course, by the gaps of peers of one type to one in float32: three times their spread.
 
     The largest gap of a peer would be no bound: of two sides that round alike, each is beyond the other half the time.
     """

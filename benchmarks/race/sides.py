@@ -37,6 +37,13 @@ SIDES = {
         ),
         Side("trl-fp32", "side_trainer.py", {**TRL, **QUICK, "bf16": False}, "trl", "no checkpointing, fp32"),
         Side("hf", "side_trainer.py", HF, "trl", "as it comes: fp32"),
+        Side(
+            "hf-one-by-one",
+            "side_trainer.py",
+            {**HF, "rows_at_once": 1},
+            "trl",
+            "fp32, a row at a time: the same but for rounding",
+        ),
         Side("hf-bf16", "side_trainer.py", {**HF, "bf16": True}, "trl", "bf16 autocast"),
         Side(
             "hf-bf16-by-length",
@@ -61,3 +68,5 @@ SIDES = {
         ),
     )
 }
+RACED = tuple(name for name in SIDES if name != "hf-one-by-one")
+"""Those whose speed is of interest: the other is there for what its rounding does to a course."""
