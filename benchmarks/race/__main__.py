@@ -32,7 +32,7 @@ def main() -> None:
     asked = words()
     pythons = dict(one.split("=", 1) for one in asked.python)
     if asked.table:
-        page.write(report.read(), courses.read())
+        page.write(report.read(), report.read(courses.RESULTS))
         return
     sides = [SIDES[side] for side in asked.sides or (courses.SIDES if asked.course else RACED)]
     for name in asked.work:

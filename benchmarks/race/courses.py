@@ -36,21 +36,19 @@ def judged(found: Sequence[float], dtype: str, losses: Mapping[str, Sequence[flo
 
 def keep(name: str, told: Mapping[str, Any], job: Job) -> None:
     """Put a work's course with the others, beside the machine that it is of."""
-    measured = report.machine.processor()
+    sides = {side: _side(one) for side, one in told.items()}
     row = {
         "date": date.today().isoformat(),
-        "machine": measured,
+        "machine": report.machine.processor(),
         "steps": len(job.steps),
         "rows_a_step": job.rows_per_step,
         "tokens_a_step": round(sum(job.tokens(step) for step in job.steps) / len(job.steps)),
         "method": {key: value for key, value in job.method.items() if key != "moves"},
         "learning_rate": job.learning_rate,
-        "sides": {side: _side(one) for side, one in told.items()},
+        "sides": sides,
     }
-    tree = read()
-    tree.setdefault(name, {})[measured] = row
-    RESULTS.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-    print(name, json.dumps({side: one["gates"].get("course") for side, one in row["sides"].items()}, indent=1))
+    report.put(RESULTS, name, row)
+    print(name, json.dumps({side: one["gates"].get("course") for side, one in sides.items()}, indent=1))
 
 
 def _side(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +57,3 @@ def _side(one: Mapping[str, Any]) -> dict[str, Any]:
         return {"about": one["about"], "refused": first["refused"], "gates": {}}
     told = {"about": one["about"], "gates": one["gates"], "versions": first["versions"]}
     return told | {"losses": [round(loss, 6) for loss in first["losses"]]}
-
-
-def read() -> dict[str, Any]:
-    """By work and machine; empty before the first."""
-    tree: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    return tree

@@ -55,28 +55,30 @@ def rounding(peers: Sequence[Sequence[float]], reference: Sequence[float]) -> fl
 
     The largest gap of a peer would be no bound: of two sides that round alike, each is beyond the other half the time.
     """
-    gaps = [gap for one in peers for gap in _gaps(one, reference)]
-    spread = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps)) if gaps else 0.0
-    return max(BAND, SIGMAS * spread)
+    return max(BAND, SIGMAS * _spread([gap for one in peers for gap in _gaps(one, reference)]))
 
 
-def course(
-    found: Sequence[float], reference: Sequence[float], stretch: int = STRETCH, band: float = BAND
-) -> dict[str, Any]:
+def course(found: Sequence[float], reference: Sequence[float], *, band: float = BAND) -> dict[str, Any]:
     """The largest relative gap between the means of stretches of steps, and the spread of all of them."""
     gaps = _gaps(found, reference)
-    largest, spread = max(gaps), math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
-    return {"largest": largest, "spread": spread, "stretches": len(gaps), "bound": band, "green": largest <= band}
+    told = {"largest": max(gaps), "spread": _spread(gaps), "stretches": len(gaps)}
+    return {**told, "bound": band, "green": max(gaps) <= band}
 
 
 def _gaps(found: Sequence[float], reference: Sequence[float]) -> list[float]:
-    means = [_means(losses, STRETCH) for losses in (found, reference)]
+    """Of the means of stretches of steps, relative."""
+    means = [_means(losses) for losses in (found, reference)]
     return [abs(one - other) / other for one, other in zip(*means, strict=True)]
 
 
-def _means(losses: Sequence[float], stretch: int) -> list[float]:
-    size = min(stretch, len(losses))
+def _means(losses: Sequence[float]) -> list[float]:
+    size = min(STRETCH, len(losses))
     return [sum(losses[at : at + size]) / size for at in range(0, len(losses) - size + 1, size)]
+
+
+def _spread(gaps: Sequence[float]) -> float:
+    """The root of their mean square; 0 of none."""
+    return math.sqrt(sum(gap**2 for gap in gaps) / len(gaps)) if gaps else 0.0
 
 
 def slopes(folder: Path) -> Mapping[str, Any]:

@@ -99,9 +99,7 @@ def keep(name: str, told: Mapping[str, Any], job: Job, folder: Path) -> None:
         "sides": sides,
         "ratios": ratios(sides),
     }
-    tree = read()
-    tree.setdefault(name, {})[measured] = row
-    RESULTS.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    put(RESULTS, name, row)
     print(name, json.dumps(row["ratios"], indent=1))
 
 
@@ -152,7 +150,14 @@ def products() -> dict[str, float]:
     return dict(_measure("cpu").gflops)
 
 
-def read() -> dict[str, Any]:
+def put(results: Path, name: str, row: Mapping[str, Any]) -> None:
+    """A work's row beside the others of a file of results, in place of the one of the same machine."""
+    tree = read(results)
+    tree.setdefault(name, {})[row["machine"]] = row
+    results.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+
+
+def read(results: Path = RESULTS) -> dict[str, Any]:
     """By work and machine; empty before the first."""
-    tree: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    tree: dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     return tree
