@@ -48,6 +48,15 @@ def test_every_part_of_recipe_and_ground_loads_without_torch(tmp_path: Path) -> 
     assert sorted(loaded & set(HEAVY)) == []
 
 
+def test_a_model_without_adapters_learns_without_peft(tmp_path: Path) -> None:
+    """Which would load bitsandbytes, and with it torch's compiler."""
+    learns = "with lean_layers(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.float32): pass"
+    code = f"import torch; from tunesmith.learn.lean_layers import lean_layers\n{learns}"
+    loaded = modules_after(code, tmp_path)
+    assert "tunesmith.learn.lean_update" in loaded
+    assert sorted(loaded & {"peft", "bitsandbytes", "torch._inductor"}) == []
+
+
 def test_the_front_page_answers_in_a_blink(tmp_path: Path) -> None:
     """Below 0.3 s beyond an empty Python, the best of five: a busy machine is not our fault."""
 

@@ -19,6 +19,8 @@ def is_plain_update(layer: nn.Module) -> bool:
 
 def is_lone_update(layer: nn.Module, variant: str | None = None) -> bool:
     """Whether it is one update of a frozen matrix, of that class of PEFT's variants if any; no dropout, no bias."""
+    if not type(layer).__module__.startswith("peft."):
+        return False  # without loading PEFT, and what it loads, for a run that has none of it
     from peft.tuners.lora import Linear
 
     if type(layer) is not Linear or layer.merged or layer.disable_adapters or len(layer.active_adapters) != 1:
