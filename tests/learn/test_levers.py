@@ -67,9 +67,9 @@ def test_why_frozen_layers_are_kept_or_not(changes: dict[str, Any], word: str) -
 
 
 def test_attention_that_goes_back_by_products_is_counted_in_pairs() -> None:
-    """256 squared and more, in bfloat16, on a processor."""
-    alone = [row(0, 1, 256), row(0, 2, 255)]
-    seen, unseen = 256 * 257 // 2, 255 * 256 // 2
+    """100 tokens and more, in bfloat16, on a processor."""
+    alone = [row(0, 1, 100), row(0, 2, 99)]
+    seen, unseen = 100 * 101 // 2, 99 * 100 // 2
     apart = {"rows_per_step": 2, "epochs": 1.0}
     assert work_of(alone, **apart).back_by_products == pytest.approx(seen / (seen + unseen))
     assert work_of(alone, **apart, dtype="float32").back_by_products == 0
@@ -77,10 +77,10 @@ def test_attention_that_goes_back_by_products_is_counted_in_pairs() -> None:
 
 
 def test_what_many_short_rows_ask_of_a_long_beginning_goes_back_by_products() -> None:
-    """64 + 64 tokens ask 600; those 600 ask themselves, and so do the 64 of each row."""
-    asked = work_of([row(600, 1, 64), row(600, 2, 64)], rows_per_step=2, epochs=1.0)
-    by_products = 600 * 601 // 2 + 2 * 64 * 600
-    assert asked.back_by_products == pytest.approx(by_products / (by_products + 2 * (64 * 65 // 2)))
+    """Three times 40 tokens ask 600; those 600 ask themselves, and so do the 40 of each row, which are too few."""
+    asked = work_of([row(600, 1, 40), row(600, 2, 40), row(600, 3, 40)], rows_per_step=3, epochs=1.0)
+    by_products = 600 * 601 // 2 + 3 * 40 * 600
+    assert asked.back_by_products == pytest.approx(by_products / (by_products + 3 * (40 * 41 // 2)))
 
 
 def work_of(rows: list[Tokens], **changes: Any) -> Work:

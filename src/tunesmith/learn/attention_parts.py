@@ -11,6 +11,11 @@ from torch import Tensor
 
 from tunesmith.learn.families import Family
 
+AT_ONCE = 400
+"""Tokens of a batch of documents: what is worked out of so many stays in the processor's cache."""
+FILLED_UP = 1.2
+"""How many times its pairs of query and key may be worked out."""
+
 
 @dataclass(frozen=True)
 class Laid:
@@ -91,6 +96,37 @@ def parts_of(laid: tuple[Laid, ...], n_first: int) -> tuple[Part, ...]:
             at = till
     before = (Part(slice(0, at), slice(0, n_first)),) if n_first else ()
     return (*own, *seen_by_more, *before)
+
+
+def documents_of(parts: Sequence[Part]) -> tuple[range, ...]:
+    """The tokens asking of each document that is causal for itself."""
+    return tuple(
+        range(first, first + part.n_queries)
+        for part in parts
+        if part.is_causal
+        for first in range(part.asking.start, part.asking.stop, part.n_queries)
+    )
+
+
+@lru_cache(maxsize=8)
+def batches_of(documents: tuple[range, ...]) -> tuple[tuple[range, ...], ...]:
+    """Documents of about one length together, the longest of them first.
+
+    Filled up to that length, no batch has many more tokens than are good at once, nor many more pairs of query and key
+    than its documents have.
+    """
+    batches: list[tuple[range, ...]] = []
+    for one in sorted(documents, key=len, reverse=True):
+        if batches and _fits((*batches[-1], one)):
+            batches[-1] += (one,)
+        else:
+            batches.append((one,))
+    return tuple(batches)
+
+
+def _fits(documents: tuple[range, ...]) -> bool:
+    longest, n = len(documents[0]), len(documents)
+    return longest * n <= AT_ONCE and longest**2 * n <= FILLED_UP * sum(len(one) ** 2 for one in documents)
 
 
 def runs(lengths: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,28 +1,34 @@
 """The way back through attention as plain matrix products in bfloat16, which run as fast as a processor can.
 
-torch's kernel for processors takes longer on the way back where documents are long (benchmarks/attention_dtype.py).
+torch's kernel for processors takes longer on the way back (benchmarks/attention_dtype.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from tunesmith.learn.attention_parts import Part
+from tunesmith.learn.attention_parts import Part, batches_of
 from tunesmith.learn.kept_memory import Workspace
 
-AT_ONCE = 1 << 19  # shares that stand at a time: 1 MiB
+AT_ONCE = 1 << 20  # shares that stand at a time: 2 MiB
 LONGEST_BLOCK = 256  # queries of a causal block: of its last keys half are computed for nothing
+LEAST_LENGTH = 100
+"""Tokens of a document from which the kernel is slower (benchmarks/attention_dtype.py)."""
 LEAST_PAIRS = 256**2
-"""Queries times keys of a document from which the kernel is slower (benchmarks/attention_dtype.py)."""
+"""Queries times keys from which it is, where all queries see all keys."""
+
+Slopes = tuple[Tensor, Tensor, Tensor]
+"""Of query (n, H, D), key and value (n_k, H_kv, D), in float32."""
 
 
 def pays(part: Part, dtype: torch.dtype) -> bool:
     """Whether the way back through a part is faster by products; in float32 the kernel is as fast as they are."""
-    return dtype == torch.bfloat16 and part.n_queries * part.n_keys >= LEAST_PAIRS
+    long = part.n_queries >= LEAST_LENGTH if part.is_causal else part.n_pairs >= LEAST_PAIRS
+    return dtype == torch.bfloat16 and long
 
 
 class Products:
@@ -40,74 +46,136 @@ class Products:
         self, query: Tensor, key: Tensor, value: Tensor, given: Tensor, out: Tensor, sums: Tensor, scale: float | None
     ) -> None:
         """`query`, `given` and `out` (T, H, D), `key` and `value` (T_k, H_kv, D), `sums` (T, H) in float32."""
-        _, n_heads, width = query.shape
+        _, n_heads, self.width = query.shape
         self.n_groups, self.dtype = key.shape[1], value.dtype
-        self.heads_a_group, self.width = n_heads // self.n_groups, width
+        self.heads_a_group = n_heads // self.n_groups
+        self.scale = self.width**-0.5 if scale is None else scale
+        less = torch.linalg.vecdot(given.float(), out)
+        self.query, self.given = (one.unflatten(1, (self.n_groups, -1)) for one in (query, given))
+        self.off_scores, self.off_slopes = (self._in_two(one) for one in (sums, less))
+        self.key, self.value = key * self.scale, value
         self.workspace = Workspace()
-        self.scale = width**-0.5 if scale is None else scale
-        self.asks = self._by_group(query * self.scale, sums)
-        self.given = self._by_group(given, torch.linalg.vecdot(given.float(), out))
-        self.keys, self.values = (self._less(one) for one in (key, value))
 
-    def __call__(self, part: Part) -> tuple[Tensor, Tensor, Tensor]:
-        """Of query (n, H, D), key and value (n_k, H_kv, D) of the part, in float32."""
-        n_asking, n_told = part.asking.stop - part.asking.start, part.told.stop - part.told.start
-        of_query = self.asks.new_empty(self.n_groups, n_asking * self.heads_a_group, self.width)
-        of_key, of_value = (torch.zeros(self.n_groups, n_told, self.width) for _ in range(2))
-        for group in range(self.n_groups):
-            asks, given = (one[group, part.asking].flatten(0, 1) for one in (self.asks, self.given))
-            keys, values = (one[group, part.told] for one in (self.keys, self.values))
-            for asking, told in self._blocks(part):
-                rows = slice(asking.start * self.heads_a_group, asking.stop * self.heads_a_group)
-                shares = self._product("shares", asks[rows], keys[told]).exp_()
-                if part.is_causal:
-                    self._hide_later(shares, asking)
-                slopes = self._product("slopes", given[rows], values[told]).mul_(shares)
-                torch.mm(slopes, keys[told, : self.width], out=of_query[group, rows])
-                of_key[group, told] += slopes.T @ asks[rows, : self.width]
-                of_value[group, told] += shares.T @ given[rows, : self.width]
-        by_token = of_query.view(self.n_groups, n_asking, self.heads_a_group, -1).transpose(0, 1)
-        return by_token.float().mul_(self.scale).flatten(1, 2), of_key.transpose(0, 1), of_value.transpose(0, 1)
+    def documents(self, documents: tuple[range, ...], n_first: int) -> Slopes:
+        """Of all tokens, from documents that are each causal for itself; `n_first` keys stand before those of a row.
 
-    def _by_group(self, one: Tensor, less: Tensor) -> Tensor:
-        """(T, H, D) by group (H_kv, T, H / H_kv, D + 2), with what is to go off their products, in two parts."""
-        made = one.new_empty(self.n_groups, len(one), self.heads_a_group, self.width + 2, dtype=self.dtype)
-        by_group, less = (each.unflatten(1, (self.n_groups, -1)).transpose(0, 1) for each in (one, less))
-        made[..., : self.width] = by_group
-        made[..., self.width] = less
-        made[..., self.width + 1] = less - made[..., self.width]  # what the first part has lost of it
-        return made
+        Zero at tokens of no document.
+        """
+        n, begin = len(self.query), torch.empty if sum(map(len, documents)) == len(self.query) else torch.zeros
+        told = n, self.n_groups, self.width
+        slopes = begin(n, self.n_groups, self.heads_a_group, self.width), begin(told), begin(told)
+        for batch in batches_of(documents):
+            keys = [range(n_first + one.start, n_first + one.stop) for one in batch]
+            for whole, made in zip(slopes, self._worked_out(batch, keys, is_causal=True), strict=True):
+                for place, own in zip(batch, made, strict=True):
+                    whole[place.start : place.stop] = own[: len(place)]
+        return _by_token(*slopes)
 
-    def _less(self, one: Tensor) -> Tensor:
-        """(T_k, H_kv, D) as (H_kv, T_k, D + 2), whose last columns take off what the other side says."""
-        made = one.new_full((self.n_groups, len(one), self.width + 2), -1.0, dtype=self.dtype)
-        made[..., : self.width] = one.transpose(0, 1)
-        return made
+    def part(self, part: Part) -> Slopes:
+        """Of a part in which all queries see all keys."""
+        of_query, of_key, of_value = self._worked_out([_range(part.asking)], [_range(part.told)], is_causal=False)
+        return _by_token(of_query[0].float(), of_key[0], of_value[0])
 
-    def _blocks(self, part: Part) -> Iterator[tuple[slice, slice]]:
-        """Queries that are worked on at once, and the keys that they see; both from the beginning of the part."""
-        size = max(1, AT_ONCE // (self.heads_a_group * part.n_keys))
-        if part.is_causal:
+    def _worked_out(self, asking: Sequence[range], told: Sequence[range], *, is_causal: bool) -> Slopes:
+        """Of N documents, none longer than the first.
+
+        Of query (N, n, H_kv, H / H_kv, D), key and value (N, n_k, H_kv, D).
+        """
+        asks = self._asks("asks", self.query, self.off_scores, asking)
+        gives = self._asks("gives", self.given, self.off_slopes, asking)
+        keys, values = self._tells("keys", self.key, told), self._tells("values", self.value, told)
+        n_matrices, n, n_keys = *asks.shape[:2], keys.shape[1]
+        of_query = self._take("of query", (n_matrices, n, self.heads_a_group, self.width))
+        of_told: list[Tensor] = []
+        for rows, seen in self._blocks(n_matrices, n, n_keys, is_causal):
+            a, g = (one[:, rows].flatten(1, 2) for one in (asks, gives))
+            k, v = (one[:, :seen] for one in (keys, values))
+            shares = self._product("shares", a, k.mT)
+            if is_causal:
+                _hide_later(shares, self.heads_a_group)
+            slopes = self._product("slopes", g, v.mT).mul_(shares.exp_())
+            of_query[:, rows] = self._product("query", slopes, k[..., : self.width]).unflatten(
+                1, (-1, self.heads_a_group)
+            )
+            to_key = self._product("key", slopes.mT, a[..., : self.width])
+            to_value = self._product("value", shares.mT, g[..., : self.width])
+            if not of_told:  # the first block sees all keys
+                of_told = [to_key.float(), to_value.float()]
+            else:
+                of_told[0][:, :seen] += to_key
+                of_told[1][:, :seen] += to_value
+        made = of_query, of_told[0].mul_(self.scale), of_told[1]
+        of_query, of_key, of_value = (one.unflatten(0, (-1, self.n_groups)).transpose(1, 2) for one in made)
+        return of_query, of_key, of_value
+
+    def _in_two(self, one: Tensor) -> Tensor:
+        """(T, H) in float32 as two numbers of the type of the products, whose sum it is: (T, H_kv, H / H_kv, 2)."""
+        made = one.new_empty(*one.shape, 2, dtype=self.dtype)
+        made[..., 0] = one
+        made[..., 1] = one - made[..., 0]
+        return made.view(len(one), self.n_groups, self.heads_a_group, 2)
+
+    def _asks(self, name: str, one: Tensor, less: Tensor, tokens: Sequence[range]) -> Tensor:
+        """(T, H_kv, H / H_kv, D) by matrix (N * H_kv, n, H / H_kv, D + 2), with what is to go off their products."""
+        n = len(tokens[0])
+        made = self._take(name, (len(tokens), self.n_groups, n, self.heads_a_group, self.width + 2))
+        _lay(made[..., : self.width], one, tokens)
+        _lay(made[..., self.width :], less, tokens)
+        return made.flatten(0, 1)
+
+    def _tells(self, name: str, one: Tensor, tokens: Sequence[range]) -> Tensor:
+        """(T_k, H_kv, D) as (N * H_kv, n_k, D + 2), whose last columns take off what the other side says."""
+        made = self._take(name, (len(tokens), self.n_groups, len(tokens[0]), self.width + 2))
+        _lay(made[..., : self.width], one, tokens)
+        made[..., self.width :] = -1.0
+        return made.flatten(0, 1)
+
+    def _blocks(self, n_matrices: int, n: int, n_keys: int, is_causal: bool) -> Iterator[tuple[slice, int]]:
+        """Queries that are worked on at once, the last first, and how many keys they see, from the first on."""
+        size = max(1, AT_ONCE // (n_matrices * self.heads_a_group * n_keys))
+        if is_causal:
             size = min(size, LONGEST_BLOCK)
-        for document in range(max(part.n_documents, 1)):
-            first, told = document * part.n_queries, document * part.n_keys
-            for begun in range(0, part.n_queries, size):
-                done = min(begun + size, part.n_queries)
-                seen = done if part.is_causal else part.n_keys
-                yield slice(first + begun, first + done), slice(told, told + seen)
+        size = -(-n // -(-n // size))
+        for begun in reversed(range(0, n, size)):
+            done = min(begun + size, n)
+            yield slice(begun, done), done if is_causal else n_keys
 
     def _product(self, name: str, one: Tensor, other: Tensor) -> Tensor:
-        """The one (n, D) times the other' (m, D), where the last one of this name stood: that is still in the cache."""
-        out = self.workspace.take(name, (len(one), len(other)), self.dtype, one.device)
-        return torch.mm(one, other.T, out=out)
+        """Each matrix times the other, where the last of this name stood: that is still in the cache."""
+        made = self._take(name, (len(one), one.shape[1], other.shape[2]))
+        return torch.bmm(one, other, out=made)
 
-    def _hide_later(self, shares: Tensor, asking: slice) -> None:
-        n = asking.stop - asking.start
-        among_themselves = shares.view(n, self.heads_a_group, -1)[..., -n:]
-        among_themselves.masked_fill_(_later(n), 0.0)
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self.workspace.take(name, shape, self.dtype, self.query.device)
+
+
+def _range(tokens: slice) -> range:
+    return range(tokens.start, tokens.stop)
+
+
+def _by_token(of_query: Tensor, of_key: Tensor, of_value: Tensor) -> Slopes:
+    """Those of the query with its heads side by side."""
+    return of_query.flatten(1, 2), of_key, of_value
+
+
+def _lay(made: Tensor, one: Tensor, tokens: Sequence[range]) -> None:
+    """Tokens (T, H_kv, ..) into documents (N, H_kv, n, ..), each filled up with zeros."""
+    by_group = one.transpose(0, 1)
+    for place, own in zip(made, tokens, strict=True):
+        n = len(own)
+        if n < place.shape[1]:
+            place[:, n:] = 0.0
+            place = place[:, :n]
+        place.copy_(by_group[:, own.start : own.stop])
+
+
+def _hide_later(scores: Tensor, heads_a_group: int) -> None:
+    """Of the last keys, as many as there are queries, each sees itself and those before; in place."""
+    n = scores.shape[1] // heads_a_group
+    scores[..., -n:].add_(_later(n, heads_a_group, scores.dtype))
 
 
 @lru_cache(maxsize=64)
-def _later(n: int) -> Tensor:
-    """(n, 1, n): whether a key comes after the query."""
-    return torch.ones(n, n, dtype=torch.bool).triu(1)[:, None]
+def _later(n: int, n_heads: int, dtype: torch.dtype) -> Tensor:
+    """(n * n_heads, n): minus infinity where a key comes after the query."""
+    return torch.full((n, n), -torch.inf, dtype=dtype).triu(1).repeat_interleave(n_heads, dim=0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tunesmith.learn.attention_parts import Part
-from tunesmith.learn.attention_products import Products, pays
+from tunesmith.learn.attention_parts import Part, documents_of
+from tunesmith.learn.attention_products import Products, Slopes, pays
 
 _ahead = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -44,7 +44,7 @@ class _Merged(torch.autograd.Function):
         out, sums = torch.empty_like(query, dtype=torch.float32), query.new_empty(query.shape[:2], dtype=torch.float32)
         covered = 0
         for part in parts:
-            mean, total = seen(part, by_type(_computed_in(part, value)), scale)
+            mean, total = seen(part, by_type(_computed_in(part, value.dtype)), scale)
             if part.asking.start >= covered:
                 out[part.asking], sums[part.asking] = mean, total
                 covered = part.asking.stop
@@ -59,22 +59,32 @@ class _Merged(torch.autograd.Function):
         query, key, value, out, sums = ctx.saved_tensors
         saved = query, key, value, upstream[0].contiguous(), out, sums, ctx.scale
         slopes = [_Slope(one) for one in (query, key, value)]
-        by_kernel = Kernel(*saved)
-        by_products = Products(*saved) if any(pays(part, value.dtype) for part in ctx.parts) else None
-        for part in ctx.parts:
-            if by_products and pays(part, value.dtype):
-                made = by_products(part)
-            else:
-                made = by_kernel(part, _computed_in(part, value))
-            for slope, own, place in zip(slopes, made, (part.asking, part.told, part.told), strict=True):
+        for asking, told, made in _by_place(ctx.parts, Kernel(*saved), Products(*saved), value.dtype):
+            for slope, own, place in zip(slopes, made, (asking, told, told), strict=True):
                 slope.add(own, place)
         return (*(slope.whole() for slope in slopes), None, None)
+
+
+def _by_place(
+    parts: Sequence[Part], by_kernel: Kernel, by_products: Products, dtype: torch.dtype
+) -> Iterator[tuple[slice, slice, Slopes]]:
+    """The slopes of query, key and value, and the tokens asking and told that they belong to; documents come first."""
+    own = [part for part in parts if part.is_causal and pays(part, dtype)]
+    if own:
+        n_first = own[0].told.start - own[0].asking.start
+        whole = by_products.documents(documents_of(own), n_first)
+        yield slice(0, len(whole[0])), slice(n_first, n_first + len(whole[1])), whole
+    for part in parts:
+        if part in own:
+            continue
+        made = by_products.part(part) if pays(part, dtype) else by_kernel(part, _computed_in(part, dtype))
+        yield part.asking, part.told, made
 
 
 class Kernel:
     """The slopes of query, key and value in the parts of one row of attention, by torch's kernel.
 
-    Of both ways, what is told of a part is the same: see `Products`.
+    What it gives of a part is what `Products` gives of it.
     """
 
     def __init__(
@@ -83,7 +93,7 @@ class Kernel:
         self.by_type, self.n_groups = ByType(query, key, value), key.shape[1]
         self.given, self.out, self.sums, self.scale = given, out, sums, scale
 
-    def __call__(self, part: Part, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, part: Part, dtype: torch.dtype) -> Slopes:
         """Of query (n, H, D), key and value (n_k, H_kv, D) of the part, computed in `dtype`."""
         q, k, v = self.by_type(dtype)
         slope, mean = (part.asks(one).to(dtype) for one in (self.given, self.out))
@@ -136,9 +146,9 @@ class ByType:
         return self.made[dtype]
 
 
-def _computed_in(part: Part, value: Tensor) -> torch.dtype:
-    """What the kernel computes a part in: where keys are few it is slower in bfloat16."""
-    return value.dtype if part.n_keys >= MANY_KEYS else torch.float32
+def _computed_in(part: Part, dtype: torch.dtype) -> torch.dtype:
+    """What the kernel computes a part in, where values are in `dtype`: where keys are few it is slower in bfloat16."""
+    return dtype if part.n_keys >= MANY_KEYS else torch.float32
 
 
 def _by_head(one: Tensor, n_heads: int, dtype: torch.dtype) -> Tensor:
