@@ -111,8 +111,8 @@ def test_an_answer_that_never_ends_is_seen(case: Case) -> None:
 
 
 def test_nothing_is_told_of_stopping_when_the_model_itself_does_not_stop(case: Case) -> None:
-    endless = TorchOpened(case.reference.model, dataclasses.replace(case.text, end_ids=frozenset()))
-    assert Stops().look(dataclasses.replace(case, reference=endless)).verdict == "cannot_tell"
+    look = Stops().look(dataclasses.replace(case, max_tokens=2))
+    assert (look.verdict, look.why) == ("cannot_tell", "the model itself does not end within 2 tokens")
 
 
 @pytest.mark.parametrize("precision", ["8bit", "4bit"])
@@ -254,6 +254,21 @@ def test_a_remembered_runtime_is_asked_once(case: Case) -> None:
     remembered = Remembered(Counting(case.reference.model, case.text))
     assert [remembered.render(ASKS[0]) for _ in range(3)] == ["x", "x", "x"]
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "8bit"])
+def test_the_reference_writes_each_answer_once_for_all_checks(case: Case, precision: str) -> None:
+    class Counting(TorchOpened):
+        def _generate(self, prompts: Any, max_tokens: int, clock: Any) -> Any:
+            counts.extend(prompts)
+            return super()._generate(prompts, max_tokens, clock)
+
+    counts: list[Any] = []
+    reference = Remembered(Counting(case.reference.model, case.text))
+    variant = dataclasses.replace(case.variant, precision=precision)
+    for check in CHECKS:
+        assert check().look(dataclasses.replace(case, reference=reference, variant=variant)).verdict == "yes"
+    assert len(counts) == len(ASKS)
 
 
 def test_a_longer_list_answers_for_a_shorter_one(case: Case) -> None:

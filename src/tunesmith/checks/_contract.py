@@ -69,6 +69,15 @@ class Case:
         """The ids of the reference's greedy answer."""
         return self.reference.greedy(prompt, self.max_tokens)
 
+    def wanted(self, ask: Ask) -> str:
+        """The text of the reference's greedy answer."""
+        return self.text.decode(list(self.answer_ids(self.text.prompt(ask))))
+
+    def ends(self, ask: Ask) -> bool:
+        """Whether the reference's greedy answer ends by itself."""
+        ids = self.answer_ids(self.text.prompt(ask))
+        return bool(ids) and ids[-1] in self.text.end_ids
+
 
 class Check(Protocol):
     """Is it true that …?"""

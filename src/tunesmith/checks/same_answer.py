@@ -28,7 +28,7 @@ class SameAnswer:
 def _by_text(case: Case) -> Look:
     wrong, ties = [], 0
     for ask in case.asks:
-        wanted = case.reference.answer(ask, case.max_tokens).text
+        wanted = case.wanted(ask)
         seen = case.other.answer(ask, case.max_tokens).text
         if seen.strip() == wanted.strip():
             continue

@@ -22,7 +22,7 @@ class Stops:
 
     def look(self, case: Case) -> Look:
         """Compares how answers end."""
-        ended = [ask for ask in case.asks if case.reference.answer(ask, case.max_tokens).stopped]
+        ended = [ask for ask in case.asks if case.ends(ask)]
         if not ended:
             why = f"the model itself does not end within {case.max_tokens} tokens"
             return Look("cannot_tell", None, None, why)
@@ -35,6 +35,6 @@ class Stops:
 
 
 def _is_cut_in_other_words(case: Case, ask: Ask) -> bool:
-    wanted = case.reference.answer(ask, case.max_tokens).text.strip()
+    wanted = case.wanted(ask).strip()
     seen = case.other.answer(ask, case.max_tokens)
     return not seen.stopped and not (wanted and seen.text.strip().startswith(wanted))

@@ -39,7 +39,8 @@ def held_out_rows(run: Run) -> list[Example]:
         rows = _to_ask(run)
     except TunesmithError:
         return []
-    return [as_learnt(run.recipe.data, one) for one in rows]
+    data = run.recipe.data
+    return [as_learnt(data, one) for one in rows]
 
 
 def _to_ask(run: Run) -> Sequence[Example]:
