@@ -6,7 +6,7 @@ torch's kernel for processors takes longer on the way back (benchmarks/attention
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -50,11 +50,23 @@ class Products:
         self.n_groups, self.dtype = key.shape[1], value.dtype
         self.heads_a_group = n_heads // self.n_groups
         self.scale = self.width**-0.5 if scale is None else scale
-        less = torch.linalg.vecdot(given.float(), out)
         self.query, self.given = (one.unflatten(1, (self.n_groups, -1)) for one in (query, given))
-        self.off_scores, self.off_slopes = (self._in_two(one) for one in (sums, less))
-        self.key, self.value = key * self.scale, value
+        self.key, self.value, self.out, self.sums = key, value, out, sums
         self.workspace = Workspace()
+
+    # Worked out when they are first asked for: of short rows nothing goes back by products.
+
+    @cached_property
+    def _scaled_key(self) -> Tensor:
+        return self.key * self.scale
+
+    @cached_property
+    def _off_scores(self) -> Tensor:
+        return self._in_two(self.sums)
+
+    @cached_property
+    def _off_slopes(self) -> Tensor:
+        return self._in_two(torch.linalg.vecdot(self.given.flatten(1, 2).float(), self.out))
 
     def documents(self, documents: tuple[range, ...], n_first: int) -> Slopes:
         """Of all tokens, from documents that are each causal for itself; `n_first` keys stand before those of a row.
@@ -81,9 +93,9 @@ class Products:
 
         Of query (N, n, H_kv, H / H_kv, D), key and value (N, n_k, H_kv, D).
         """
-        asks = self._asks("asks", self.query, self.off_scores, asking)
-        gives = self._asks("gives", self.given, self.off_slopes, asking)
-        keys, values = self._tells("keys", self.key, told), self._tells("values", self.value, told)
+        asks = self._asks("asks", self.query, self._off_scores, asking)
+        gives = self._asks("gives", self.given, self._off_slopes, asking)
+        keys, values = self._tells("keys", self._scaled_key, told), self._tells("values", self.value, told)
         n_matrices, n, n_keys = *asks.shape[:2], keys.shape[1]
         of_query = self._take("of query", (n_matrices, n, self.heads_a_group, self.width))
         of_told: list[Tensor] = []
@@ -94,9 +106,8 @@ class Products:
             if is_causal:
                 _hide_later(shares, self.heads_a_group)
             slopes = self._product("slopes", g, v.mT).mul_(shares.exp_())
-            of_query[:, rows] = self._product("query", slopes, k[..., : self.width]).unflatten(
-                1, (-1, self.heads_a_group)
-            )
+            to_query = self._product("query", slopes, k[..., : self.width])
+            of_query[:, rows] = to_query.unflatten(1, (-1, self.heads_a_group))
             to_key = self._product("key", slopes.mT, a[..., : self.width])
             to_value = self._product("value", shares.mT, g[..., : self.width])
             if not of_told:  # the first block sees all keys
