@@ -39,7 +39,7 @@ def plan(
         tokens               24,722
         time                 0.1 s              0.0 TFLOP at 70% of the measured 357 GFLOP/s, 1 GB at
                                                 11 GB/s; an estimate
-        memory               1.27 GB
+        memory               1.47 GB
         disk                 20.9 MB
         max_length           180                the longest of 200 rows; none is over the model's 512
         device               cpu                2 CPU cores, no GPU found

@@ -73,15 +73,17 @@ class Products:
 
         Zero at tokens of no document.
         """
-        n, begin = len(self.query), torch.empty if sum(map(len, documents)) == len(self.query) else torch.zeros
-        told = n, self.n_groups, self.width
-        slopes = begin(n, self.n_groups, self.heads_a_group, self.width), begin(told), begin(told)
+        n = len(self.query)
+        begun = torch.empty if sum(map(len, documents)) == n else torch.zeros
+        of_query = begun(n, self.n_groups, self.heads_a_group, self.width)
+        of_key, of_value = (begun(n, self.n_groups, self.width) for _ in range(2))
         for batch in batches_of(documents):
             keys = [range(n_first + one.start, n_first + one.stop) for one in batch]
-            for whole, made in zip(slopes, self._worked_out(batch, keys, is_causal=True), strict=True):
+            slopes = self._worked_out(batch, keys, is_causal=True)
+            for whole, made in zip((of_query, of_key, of_value), slopes, strict=True):
                 for place, own in zip(batch, made, strict=True):
                     whole[place.start : place.stop] = own[: len(place)]
-        return _by_token(*slopes)
+        return _by_token(of_query, of_key, of_value)
 
     def part(self, part: Part) -> Slopes:
         """Of a part in which all queries see all keys."""

@@ -115,6 +115,9 @@ class _Slope:
         if place.start < self.begun:
             self.sum[place] += own
             return
+        if len(own) == len(self.sum):  # all of it at once
+            self.sum, self.begun = own, place.stop
+            return
         self.sum[self.begun : place.start] = 0.0
         self.sum[place] = own
         self.begun = place.stop
